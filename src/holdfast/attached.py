@@ -1,0 +1,129 @@
+"""The objects of a training loop that its checkpoints are made of."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from holdfast import items as item_state
+from holdfast import rng, tree
+from holdfast.engine import names
+from holdfast.errors import ConfigError, TreeError
+from holdfast.model import Kind
+
+#: The item that holds the states of the random number generators; it comes along by itself.
+RNG = "rng"
+
+Chosen = Iterable[str] | Mapping[str, str | Iterable[str]] | None
+
+
+class Attached:
+    """Named live objects."""
+
+    def __init__(self) -> None:
+        self._objects: dict[str, object] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._objects)
+
+    @property
+    def objects(self) -> Mapping[str, object]:
+        """Item name to live object."""
+        return self._objects
+
+    def add(self, objects: Mapping[str, object]) -> int:
+        """Takes objects in, after walking all of them; returns the bytes of all that is attached.
+
+        Raises:
+            ConfigError: A name is not allowed.
+            TreeError: Something in them cannot be stored; all of it is listed with its path.
+        """
+        problems: list[str] = []
+        for name, live in objects.items():
+            if names.check_item(name) == RNG:
+                raise ConfigError(
+                    "the item name 'rng' is taken: the random number generators have it",
+                    hint="attach the object under another name",
+                )
+            try:
+                item_state.capture(live, path=name)
+            except TreeError as error:
+                problems.extend(error.problems or (error.message,))
+        if problems:
+            raise TreeError(
+                "what was attached cannot be stored:\n  " + "\n  ".join(problems),
+                hint="leave these out, or give their owner state_dict() and load_state_dict()",
+                problems=tuple(problems),
+            )
+        self._objects.update(objects)
+        return sum(flat.nbytes for flat in self.capture("full", None).values())
+
+    def capture(self, kind: Kind, chosen: Chosen) -> dict[str, tree.Flat]:
+        """Returns the flattened items of a checkpoint.
+
+        Args:
+            kind: `full` takes everything and the random number generators, `weights` the items
+                that have trainable parameters (or the one called `model`), `partial` what is
+                chosen, `metrics` nothing.
+            chosen: Item names, or item name to glob patterns of its arrays; only for `partial`.
+
+        Raises:
+            ConfigError: Nothing fits the kind, or a chosen item is not attached.
+            TreeError: Something that appeared since cannot be stored.
+        """
+        if kind == "metrics":
+            return {}
+        if kind == "partial":
+            return self._partial(chosen)
+        flats = {name: item_state.capture(live, path=name) for name, live in self._objects.items()}
+        if kind == "weights":
+            weights = {name: flat for name, flat in flats.items() if _has_parameters(flat)}
+            weights = weights or {name: flats[name] for name in flats if name == "model"}
+            if not weights:
+                raise ConfigError(
+                    "nothing attached has trainable parameters, so kind='weights' is empty",
+                    hint="attach the model under the name 'model', or choose items=",
+                )
+            return weights
+        flats[RNG] = tree.flatten(rng.capture(), path=RNG)
+        return flats
+
+    def _partial(self, chosen: Chosen) -> dict[str, tree.Flat]:
+        if not chosen:
+            raise ConfigError(
+                "kind='partial' needs items=", hint="items=['model'] or {'model': 'head.*'}"
+            )
+        wanted = chosen if isinstance(chosen, Mapping) else dict.fromkeys(chosen, "*")
+        flats = {}
+        for name, patterns in wanted.items():
+            if name not in self._objects:
+                raise ConfigError(
+                    f"the item {name!r} is not attached",
+                    hint=f"attached: {', '.join(self._objects) or 'nothing'}",
+                )
+            flat = item_state.capture(self._objects[name], path=name)
+            flats[name] = flat if patterns == "*" else _choose(flat, name, patterns)
+        return flats
+
+
+def _choose(flat: tree.Flat, item: str, patterns: str | Iterable[str]) -> tree.Flat:
+    globs = [patterns] if isinstance(patterns, str) else list(patterns)
+    leaves = {
+        name: leaf
+        for name, leaf in flat.leaves.items()
+        if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+    }
+    if not leaves:
+        raise ConfigError(
+            f"no array of {item!r} matches {', '.join(globs)}",
+            hint="its arrays: " + ", ".join(list(flat.leaves)[:8]),
+        )
+    skeleton: Any = {name: leaf.node(name) for name, leaf in leaves.items()}
+    aliases = {alias: name for alias, name in flat.aliases.items() if name in leaves}
+    return replace(flat, skeleton=skeleton, leaves=leaves, aliases=aliases)
+
+
+def _has_parameters(flat: tree.Flat) -> bool:
+    return any(leaf.node(name).get("parameter") for name, leaf in flat.leaves.items())

@@ -1,0 +1,7 @@
+"""The SQL index of all manifests and of the histories of metrics. No SQL stands anywhere else."""
+
+from holdfast.catalog.database import Catalog
+from holdfast.catalog.opening import CatalogState
+from holdfast.catalog.usage import RunUsage, Usage
+
+__all__ = ["Catalog", "CatalogState", "RunUsage", "Usage"]

@@ -1,0 +1,264 @@
+"""Records to rows and back. Pure: no connection, no SQL."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Row
+
+from holdfast.errors import ConfigError, IntegrityError
+from holdfast.model import (
+    CheckpointInfo,
+    CheckpointRecord,
+    Decision,
+    RunInfo,
+    StepRow,
+    reason_code,
+)
+
+Values = dict[str, Any]
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+#: Kinds that `best` and `latest` may answer with (see "Which checkpoint is best" in the semantics).
+RESTORABLE = frozenset({"full", "weights"})
+
+
+def to_json(value: object, *, of: str) -> str:
+    """Returns a value as JSON text; NaN and infinities are written so that `json.loads` reads them.
+
+    Args:
+        value: What is to be written.
+        of: What it belongs to, for the message.
+
+    Raises:
+        ConfigError: The value holds something that JSON has no form for.
+    """
+    try:
+        return _ENCODER.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(
+            f"{of} cannot be written as JSON: {error}",
+            hint="use text, numbers, booleans, None, lists and dicts with text keys",
+        ) from error
+
+
+@contextmanager
+def intact(*, of: str) -> Iterator[None]:
+    """Turns what goes wrong in reading a row into `IntegrityError`.
+
+    We wrote the row, so only damage to the catalog's file explains that it cannot be read.
+
+    Args:
+        of: What the row belongs to, for the message.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise IntegrityError(
+            f"the catalog's row of {of} is damaged: {error}",
+            hint="run `holdfast reindex`; checkpoints are not touched by this",
+        ) from error
+
+
+def rankable(info: CheckpointInfo) -> int:
+    """Returns 1 for a checkpoint that `best` and `latest` may answer with, else 0."""
+    return int(info.kind in RESTORABLE and not info.damaged)
+
+
+def run_values(run: RunInfo) -> Values:
+    """Returns a run's row."""
+    document = {
+        "metric": run.metric,
+        "mode": run.mode,
+        "config": dict(run.config),
+        "policies": dict(run.policies),
+        "parent": run.parent,
+        "environment": dict(run.environment),
+    }
+    return {
+        "name": run.name,
+        "created_at": run.created_at,
+        "status": run.status,
+        "document": to_json(document, of=f"the configuration of run {run.name!r}"),
+    }
+
+
+def run_of(row: Row[Any]) -> RunInfo:
+    """Returns the run that a row of ``runs`` describes."""
+    with intact(of=row.name):
+        return RunInfo(
+            name=row.name,
+            created_at=row.created_at,
+            status=row.status,
+            **json.loads(row.document),
+        )
+
+
+def checkpoint_values(record: CheckpointRecord) -> Values:
+    """Returns a checkpoint's row in ``checkpoints``."""
+    info = record.info
+    document = {
+        "reason": info.reason,
+        "metrics": dict(info.metrics),
+        "tags": sorted(set(info.tags)),
+        "awaiting": info.awaiting,
+        "items": info.items,
+        "shards": dict(info.shards),
+        "item_shards": dict(info.item_shards),
+        "metadata": dict(record.metadata),
+        "finite": dict(record.finite),
+    }
+    return {
+        "id": info.id,
+        "run": info.run,
+        "step": info.step,
+        "epoch": info.epoch,
+        "created_at": info.created_at,
+        "kind": info.kind,
+        "code": reason_code(info.reason),
+        "pinned": info.pinned,
+        "thinned": info.thinned,
+        "damaged": info.damaged,
+        "rankable": rankable(info),
+        "parent": info.parent,
+        "nbytes": record.nbytes,
+        "stored_nbytes": record.stored_nbytes,
+        "generation": record.generation,
+        "document": to_json(document, of=f"the metadata of {info.id}"),
+    }
+
+
+def checkpoint_of(row: Row[Any]) -> CheckpointRecord:
+    """Returns the record that a row of ``checkpoints`` holds, equal to the one that was put."""
+    with intact(of=row.id):
+        return _record(row, json.loads(row.document))
+
+
+def _record(row: Row[Any], document: Values) -> CheckpointRecord:
+    info = CheckpointInfo(
+        id=row.id,
+        run=row.run,
+        step=row.step,
+        created_at=row.created_at,
+        metrics=document["metrics"],
+        pinned=row.pinned,
+        tags=tuple(document["tags"]),
+        kind=row.kind,
+        damaged=row.damaged,
+        awaiting=tuple(document["awaiting"]),
+        epoch=row.epoch,
+        shards=document["shards"],
+        items=tuple(document["items"]),
+        thinned=row.thinned,
+        item_shards={item: tuple(names) for item, names in document["item_shards"].items()},
+        reason=document["reason"],
+        parent=row.parent,
+    )
+    return CheckpointRecord(
+        info,
+        nbytes=row.nbytes,
+        stored_nbytes=row.stored_nbytes,
+        generation=row.generation,
+        metadata=document["metadata"],
+        finite=document["finite"],
+    )
+
+
+def score_values(info: CheckpointInfo) -> list[Values]:
+    """Returns the rows of ``scores`` for a checkpoint: its finite metrics."""
+    rank = rankable(info)
+    return [
+        {
+            "checkpoint": info.id,
+            "name": name,
+            "run": info.run,
+            "rankable": rank,
+            "value": value,
+            "created_at": info.created_at,
+        }
+        for name, value in info.metrics.items()
+        if math.isfinite(value)
+    ]
+
+
+def tag_values(info: CheckpointInfo) -> list[Values]:
+    """Returns the rows of ``tags`` for a checkpoint."""
+    return [
+        {"checkpoint": info.id, "tag": tag, "run": info.run, "created_at": info.created_at}
+        for tag in sorted(set(info.tags))
+    ]
+
+
+def holding_values(info: CheckpointInfo) -> list[Values]:
+    """Returns the rows of ``holdings`` for a checkpoint: its shards and their bytes."""
+    return [
+        {"run": info.run, "checkpoint": info.id, "shard": shard, "nbytes": nbytes}
+        for shard, nbytes in info.shards.items()
+    ]
+
+
+def name_values(run: str, metrics: Iterable[Mapping[str, float]]) -> list[Values]:
+    """Returns the rows of ``metric_names`` for the metrics of a run, each name once."""
+    names = {name for values in metrics for name in values}
+    return [{"run": run, "name": name} for name in sorted(names)]
+
+
+def step_values(run: str, row: StepRow) -> Values:
+    """Returns a step's row in ``steps``."""
+    return {
+        "run": run,
+        "step": row.step,
+        "at": row.at,
+        "epoch": row.epoch,
+        "saved": row.saved,
+        "reason": row.reason,
+        "metrics": to_json(dict(row.metrics), of=f"the metrics of {run} at step {row.step}"),
+    }
+
+
+def step_of(row: Row[Any]) -> StepRow:
+    """Returns the step that a row of ``steps`` holds."""
+    with intact(of=f"{row.run} at step {row.step}"):
+        return StepRow(
+            step=row.step,
+            at=row.at,
+            metrics=json.loads(row.metrics),
+            epoch=row.epoch,
+            saved=row.saved,
+            reason=row.reason,
+        )
+
+
+def value_of(row: Row[Any], metric: str) -> float | None:
+    """Returns the value of a metric in a row of ``steps``, or None where it has none."""
+    with intact(of=f"step {row.step}"):
+        value: float | None = json.loads(row.metrics).get(metric)
+        return value
+
+
+def decision_values(run: str, decision: Decision) -> Values:
+    """Returns a decision's row in ``decisions``."""
+    return {
+        "run": run,
+        "at": decision.at,
+        "fate": decision.fate,
+        "reason": decision.reason,
+        "step": decision.step,
+        "checkpoint": decision.checkpoint_id,
+    }
+
+
+def decision_of(row: Row[Any]) -> Decision:
+    """Returns the decision that a row of ``decisions`` holds."""
+    return Decision(
+        at=row.at,
+        fate=row.fate,
+        reason=row.reason,
+        step=row.step,
+        checkpoint_id=row.checkpoint,
+    )

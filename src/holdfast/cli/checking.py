@@ -1,0 +1,207 @@
+"""Commands that look after a store: verify, usage, doctor, reindex."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+import holdfast
+from holdfast.cli import completing
+from holdfast.cli.command import Session, command
+from holdfast.cli.formatting import count, nbytes_text
+from holdfast.cli.output import Column, Output
+from holdfast.errors import IntegrityError
+
+_PANEL = "Look after"
+_BAR_WIDTH = 30
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the application."""
+    command(
+        app,
+        "verify",
+        examples=("holdfast verify", "holdfast verify digits-cnn@best"),
+        panel=_PANEL,
+    )(_verify)
+    command(
+        app, "usage", examples=("holdfast usage", "holdfast usage --budget 2GB"), panel=_PANEL
+    )(_usage)
+    command(
+        app, "doctor", examples=("holdfast doctor", "holdfast doctor --apply"), panel=_PANEL
+    )(_doctor)
+    command(app, "reindex", examples=("holdfast reindex",), panel=_PANEL)(_reindex)
+
+
+def _verify(
+    session: Session,
+    target: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TARGET",
+            help="A run or a reference; left out, the whole store.",
+            autocompletion=completing.runs_and_references,
+        ),
+    ] = None,
+) -> None:
+    """Read checkpoints in full and compare every digest; exits with 5 when one is damaged."""
+    out = session.out
+    with session.store(writing=True) as store:
+        total = _nbytes(store, target)
+        with out.progress("Verifying", total=total) as progress:
+            found = store.verify(target, progress=progress)
+    if out.as_json:
+        out.data(found.as_dict())
+    elif not out.quiet:
+        _show_damage(out, found)
+        checked = count(len(found.checked), "checkpoint")
+        out.done(f"{checked}, {nbytes_text(found.nbytes)} read, {len(found.damaged)} damaged.")
+    if not found.ok:
+        raise IntegrityError(
+            f"{count(len(found.damaged), 'checkpoint')} damaged: {', '.join(found.damaged)}"
+            if found.damaged
+            else "journals are damaged",
+            hint="damaged checkpoints are passed over from now on; `holdfast doctor` shows what "
+            "can be mended",
+        )
+
+
+def _usage(
+    session: Session,
+    *,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SIZE", help='Show it against a budget: "2GB".')
+    ] = None,
+) -> None:
+    """Show what takes space, per run and in all; shared bytes are counted once."""
+    out = session.out
+    with session.store() as store:
+        usage = store.usage()
+    against = usage.against(budget) if budget is not None else None
+    if out.as_json:
+        numbers = usage.as_dict()
+        if against is not None:
+            numbers["budget"] = {
+                "used_nbytes": against.used_nbytes,
+                "limit_nbytes": against.limit_nbytes,
+                "exceeded": against.exceeded,
+            }
+        out.data(numbers)
+        return
+    if not out.quiet:
+        columns = (
+            Column("RUN", style="bold"),
+            Column("CHECKPOINTS", right=True),
+            Column("LOGICAL", right=True),
+            Column("STORED", right=True),
+            Column("ITS OWN", right=True),
+        )
+        rows = [
+            (
+                name,
+                str(run.checkpoints),
+                *map(nbytes_text, (run.nbytes, run.stored_nbytes, run.unique_nbytes)),
+            )
+            for name, run in usage.runs.items()
+        ]
+        out.table(columns, rows)
+        out.lines([""])
+    stored, logical = nbytes_text(usage.stored_nbytes), nbytes_text(usage.nbytes)
+    if against is None:
+        saved = nbytes_text(usage.saved_nbytes)
+        out.lines([f"{stored} stored for {logical} of checkpoints: sharing saves {saved}."])
+        return
+    out.lines([f"{stored} / {nbytes_text(against.limit_nbytes)}  {_bar(against.share)}"])
+    if against.exceeded:
+        over = nbytes_text(against.over_nbytes)
+        out.lines([f"{over} over the budget: `holdfast plan` shows what can go."])
+
+
+def _bar(share: float) -> str:
+    filled = min(round(share * _BAR_WIDTH), _BAR_WIDTH)
+    return f"{'█' * filled}{'░' * (_BAR_WIDTH - filled)} {share:.0%}"
+
+
+def _doctor(
+    session: Session,
+    *,
+    apply: Annotated[bool, typer.Option("--apply", help="Set right what was found.")] = False,
+) -> None:
+    """Show what the place can do, and what interrupted work left behind."""
+    out = session.out
+    with session.store(writing=True) as store:
+        found = store.repair(apply=apply)
+        place = dict(_place(store))
+    if out.as_json:
+        out.data({"place": place, "findings": found.as_dict()["findings"]})
+        return
+    out.facts((name.replace("_", " "), _answer(value)) for name, value in place.items())
+    out.lines([""])
+    if not found.findings:
+        out.lines(["Nothing was left behind."])
+        return
+    out.table(
+        (
+            Column("KIND", style="bold"),
+            Column("PATH", wraps=True),
+            Column("WHAT", wraps=True),
+            Column("ACTION", wraps=True),
+            Column("DONE"),
+        ),
+        [(f.kind, f.path, f.what, f.action, "yes" if f.done else "no") for f in found.findings],
+    )
+    if not apply:
+        out.note("`holdfast doctor --apply` sets right what it can.")
+
+
+def _place(store: holdfast.Store) -> dict[str, Any]:
+    able = store.capabilities
+    described: dict[str, Any] = {"store": str(store.path), "writable": store.writable}
+    if able is not None:
+        described |= {
+            "filesystem": able.filesystem,
+            "hard_links": able.hard_links,
+            "folder_sync": able.folder_sync,
+            "direct_alignment": able.direct_alignment,
+            "sqlite_wal": able.sqlite_wal,
+        }
+    return described
+
+
+def _answer(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return nbytes_text(value) if value else "none"
+    return str(value)
+
+
+def _reindex(session: Session) -> None:
+    """Rebuild the catalog from the checkpoints alone."""
+    out = session.out
+    with session.store(writing=True) as store:
+        with out.progress("Indexing", total=len(store.runs()), unit="runs") as progress:
+            runs = store.reindex(progress=progress)
+        if out.as_json:
+            out.data({"runs": runs, "checkpoints": store.usage().checkpoints})
+        else:
+            out.done(f"Indexed {count(runs, 'run')}.")
+
+
+def _nbytes(store: holdfast.Store, target: str | None) -> int:
+    """Returns how many bytes a verification reads."""
+    if target is None:
+        chosen = store.checkpoints()
+    elif target in store:
+        chosen = store.checkpoints(target)
+    else:
+        chosen = [store.get(target)]
+    return sum(sum(checkpoint.info.shards.values()) for checkpoint in chosen)
+
+
+def _show_damage(out: Output, found: Any) -> None:
+    rows = [(name, why) for name, reasons in found.damaged.items() for why in reasons]
+    if rows:
+        out.table((Column("DAMAGED", style="bold red"), Column("WHY", wraps=True)), rows)
+        out.lines([""])

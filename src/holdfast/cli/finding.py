@@ -1,0 +1,67 @@
+"""Which store a command is about, and opening it without making one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import holdfast
+from holdfast.errors import NotFoundError
+
+VARIABLE = "HOLDFAST_STORE"
+CATALOG_VARIABLE = "HOLDFAST_CATALOG"
+_STORE_FILE = "holdfast.json"
+_USUAL = ("checkpoints", "models/checkpoints")
+
+
+def find_store(given: str | None, *, start: Path) -> str:
+    """Returns where the store is.
+
+    The first of: what was given, ``$HOLDFAST_STORE``, the nearest folder from `start` upwards that
+    is a store, and the usual places below `start`.
+
+    Args:
+        given: A path or URL, or None.
+        start: The working directory.
+
+    Raises:
+        NotFoundError: Nothing was given and there is none; the error names what was looked for.
+    """
+    chosen = given or os.environ.get(VARIABLE)
+    if chosen:
+        return chosen
+    start = start.absolute()
+    for place in (start, *start.parents, *(start / usual for usual in _USUAL)):
+        if (place / _STORE_FILE).is_file():
+            return str(place)
+    looked = ", ".join(f"./{usual}" for usual in _USUAL)
+    raise NotFoundError(
+        f"no store found: no {_STORE_FILE} in {start} or above it, and none in {looked}",
+        hint=f"name it: holdfast --store PATH ..., or set {VARIABLE}",
+    )
+
+
+def open_store(url: str, *, writing: bool = False, create: bool = False) -> holdfast.Store:
+    """Opens a store.
+
+    Args:
+        url: A path or URL.
+        writing: Whether anything is to be changed; left out, nothing at all is written.
+        create: Whether to make a store where there is none.
+
+    Raises:
+        HoldfastError: As `holdfast.open`.
+    """
+    catalog = os.environ.get(CATALOG_VARIABLE)
+    # Opening for writing makes a store: a mistyped path must not leave an empty one behind.
+    mode = "a" if create or (writing and _is_store(url)) else "r"
+    return holdfast.open(url, mode="a" if mode == "a" else "r", catalog=catalog)
+
+
+def _is_store(url: str) -> bool:
+    parts = urlsplit(url)
+    if "://" in url and parts.scheme != "file":
+        return True
+    path = Path(unquote(parts.path)) if "://" in url else Path(url).expanduser()
+    return (path / _STORE_FILE).exists() or (path / "runs").is_dir()

@@ -1,0 +1,215 @@
+"""What goes to the terminal, a pipe, or a program: tables, facts, JSON, progress, questions."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from holdfast.cli.formatting import printable, strict
+from holdfast.errors import ConfigError
+
+_GAP = 2
+#: What stands in for "as wide as the text is" where nothing limits the width.
+_BOUNDLESS = 100_000
+_READABLE = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A table's column.
+
+    Attributes:
+        title: Its heading.
+        right: Whether it is aligned to the right, as numbers are.
+        style: A style of rich.
+        wraps: Whether long text goes on in the next line on a narrow terminal.
+        rank: In which order columns give way on a narrow terminal: the highest first, 0 never.
+    """
+
+    title: str
+    right: bool = False
+    style: str = ""
+    wraps: bool = False
+    rank: int = 0
+
+
+class Output:
+    """Where a command writes.
+
+    Args:
+        as_json: Nothing but one JSON document goes to standard output.
+        quiet: Nothing but what was asked for: names and ids, one per line.
+    """
+
+    def __init__(self, *, as_json: bool, quiet: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self._out = Console(highlight=False, soft_wrap=False)
+        self._err = Console(stderr=True, highlight=False)
+
+    @property
+    def to_terminal(self) -> bool:
+        """Whether somebody looks at standard output."""
+        return self._out.is_terminal
+
+    @property
+    def width(self) -> int:
+        """Columns of the terminal; 100 where there is none."""
+        return self._out.width if self.to_terminal else 100
+
+    def data(self, value: object) -> None:
+        """Writes one JSON document."""
+        text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
+        sys.stdout.write(text + "\n")
+
+    def lines(self, texts: Iterable[str], *, style: str = "") -> None:
+        """Writes lines as they are, on standard output."""
+        for text in texts:
+            self._print(Text(printable(text), style=style))
+
+    def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Writes names and values in two columns; empty values are left out."""
+        table = Table.grid(padding=(0, _GAP, 0, 0))
+        table.add_column(style="dim", no_wrap=True)
+        table.add_column(overflow="fold")
+        for name, value in pairs:
+            if value:
+                table.add_row(printable(name), Text(printable(value)))
+        self._print(table)
+
+    def heading(self, text: str) -> None:
+        """Writes the heading of a part, with an empty line before it."""
+        self._print(Text())
+        self._print(Text(printable(text), style="bold"))
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
+        """Writes a table.
+
+        On a terminal, columns that do not fit give way by their rank, and a note says which.
+        Elsewhere every cell stands in full.
+
+        Args:
+            columns: The columns.
+            rows: One text per column each.
+        """
+        cells = [[printable(cell) for cell in row] for row in rows]
+        shown = self._fitting(columns, cells) if self.to_terminal else list(range(len(columns)))
+        # A column in which no row says anything is no news.
+        shown = [i for i in shown if not columns[i].rank or any(row[i] for row in cells)]
+        table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+        for column in (columns[i] for i in shown):
+            table.add_column(
+                column.title,
+                justify="right" if column.right else "left",
+                style=column.style,
+                no_wrap=not column.wraps,
+                # Half an id is none: better a second line.
+                overflow="fold",
+            )
+        for row in cells:
+            table.add_row(*(Text(row[i]) for i in shown))
+        self._print(table)
+        left = [c.title for i, c in enumerate(columns) if i not in shown and any(r[i] for r in cells)]
+        if left:
+            self.note(f"No room for {', '.join(left)}: a wider terminal or --json has them.")
+
+    def note(self, text: str) -> None:
+        """Tells people something besides the answer, on standard error."""
+        if not self.quiet and not self.as_json:
+            self._err.print(Text(printable(text), style="dim"))
+
+    def done(self, text: str, *, style: str = "") -> None:
+        """Says what was done, on standard output; says nothing when quiet or to a program."""
+        if not self.quiet and not self.as_json:
+            self.lines([text], style=style)
+
+    def error(self, message: str, *, hint: str = "") -> None:
+        """Writes what went wrong and what to do, on standard error."""
+        line = Text("Error: ", style="bold red").append(printable(message), style="not bold red")
+        self._err.print(line, soft_wrap=True)
+        if hint:
+            self._err.print(Text(printable(hint)), soft_wrap=True)
+
+    def error_data(self, value: object) -> None:
+        """Writes an error as JSON, on standard error."""
+        sys.stderr.write(json.dumps(strict(value), ensure_ascii=False, allow_nan=False) + "\n")
+
+    def confirm(self, question: str) -> bool:
+        """Asks on standard error and returns whether the answer was yes.
+
+        Raises:
+            ConfigError: Nobody is there to answer.
+        """
+        if self.as_json or not sys.stdin.isatty():
+            raise ConfigError(
+                "this would change the store, and there is nobody to ask",
+                hint="look at it with `holdfast plan`, then pass --yes",
+            )
+        answer = self._err.input(Text(f"{question} [y/N] ", style="bold"))
+        return answer.strip().lower() in ("y", "yes")
+
+    @contextmanager
+    def progress(
+        self, title: str, *, total: int | None, unit: Literal["bytes", "runs"] = "bytes"
+    ) -> Iterator[Callable[[int], None]]:
+        """Shows a bar on standard error while a block runs; yields what to call with amounts.
+
+        Args:
+            title: What is under way.
+            total: The amount at the end; None where nobody knows it.
+            unit: What is counted.
+        """
+        if self.quiet or not self._err.is_terminal:
+            yield _ignore
+            return
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+        columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+        with Progress(*columns, console=self._err, transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            yield lambda advance: bar.advance(task, advance)
+
+    def _fitting(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
+        shown = list(range(len(columns)))
+        widths = [
+            max(map(cell_len, (column.title, *(row[i] for row in rows))))
+            for i, column in enumerate(columns)
+        ]
+        widths = [
+            min(w, _READABLE) if c.wraps else w for w, c in zip(widths, columns, strict=True)
+        ]
+        while sum(widths[i] + _GAP for i in shown) - _GAP > self._out.width:
+            droppable = [i for i in shown if columns[i].rank]
+            if not droppable:
+                break
+            shown.remove(max(droppable, key=lambda i: (columns[i].rank, i)))
+        return shown
+
+    def _print(self, what: Table | Text) -> None:
+        if self.to_terminal:
+            self._out.print(what)
+            return
+        with self._out.capture() as captured:
+            self._out.print(what, width=_BOUNDLESS, soft_wrap=isinstance(what, Text))
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+def _ignore(_: int) -> None:
+    pass

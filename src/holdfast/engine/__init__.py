@@ -1,0 +1,1 @@
+"""Snapshot, shards, commit, read back: a checkpoint as bytes."""

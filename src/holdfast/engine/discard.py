@@ -1,0 +1,116 @@
+"""Taking checkpoints, or items of them, out of a store: manifest first, then links, then shards.
+
+Everything here may be interrupted at any call, and called again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from blake3 import blake3
+
+from holdfast.engine import names
+from holdfast.engine.manifest import Manifest, encode
+from holdfast.engine.shardfile import header_nbytes
+from holdfast.errors import HoldfastError
+from holdfast.storage import LocalStorage
+
+
+def delete(storage: LocalStorage, run: str, checkpoint_id: str) -> None:
+    """Removes a checkpoint, or what an interrupted save or deletion left of one.
+
+    Raises:
+        SaveError: The medium failed; calling again goes on.
+    """
+    folder = names.folder_of_checkpoint(run, checkpoint_id)
+    if storage.remove(f"{folder}/{names.MANIFEST}"):
+        # From here on the checkpoint does not exist, whatever happens to its files.
+        storage.sync_folder(folder)
+    remove_files(storage, folder, storage.names(folder))
+    if storage.remove_folder(folder):
+        storage.sync_folder(names.folder_of_run(run))
+
+
+def thin(storage: LocalStorage, manifest: Manifest, keep: Iterable[str]) -> Manifest:
+    """Takes items away from a checkpoint by publishing the next generation of its manifest.
+
+    Args:
+        storage: The store's files.
+        manifest: The checkpoint as it is.
+        keep: Items that stay.
+
+    Returns:
+        The next generation; the same manifest where nothing is to be taken away.
+
+    Raises:
+        SaveError, StorageFullError: The medium failed; calling again goes on.
+    """
+    staying = {name: item for name, item in manifest.items.items() if name in set(keep)}
+    if len(staying) < len(manifest.items):
+        gone = manifest.items.keys() - staying.keys()
+        manifest = replace(
+            manifest,
+            items=staying,
+            generation=manifest.generation + 1,
+            thinned=tuple(sorted({*manifest.thinned, *gone})),
+            nbytes=sum(item.nbytes for item in staying.values()),
+        )
+        storage.publish(f"{manifest.folder}/{names.MANIFEST}", [encode(manifest)])
+    remove_strays(storage, manifest)
+    return manifest
+
+
+def remove_strays(storage: LocalStorage, manifest: Manifest) -> list[str]:
+    """Removes files in a checkpoint's folder that its manifest does not name; returns them."""
+    named = {file for item in manifest.items.values() for file in item.files}
+    strays = [n for n in storage.names(manifest.folder) if n not in named | {names.MANIFEST}]
+    remove_files(storage, manifest.folder, strays)
+    return strays
+
+
+def remove_files(storage: LocalStorage, folder: str, files: Iterable[str]) -> None:
+    """Removes files of a folder, and each shard that had no other checkpoint."""
+    for file in files:
+        path = f"{folder}/{file}"
+        shard = shard_of(storage, path) if file.endswith(".safetensors") else None
+        storage.remove(path)
+        if shard is not None:
+            release_shard(storage, shard)
+
+
+def release_shard(storage: LocalStorage, shard: str) -> int:
+    """Removes a shard's name under shards/ when it is the file's only one; returns bytes freed."""
+    path = names.shard_path(shard)
+    if storage.link_count(path) != 1:
+        return 0
+    nbytes = storage.size(path) or 0
+    storage.remove(path)
+    return nbytes
+
+
+def shard_of(storage: LocalStorage, path: str) -> str | None:
+    """Returns the name of the shard in a file, by its header; None where it cannot be told."""
+    try:
+        with storage.reading(path) as file:
+            first = bytearray(8)
+            file.read_into(0, memoryview(first))
+            nbytes = header_nbytes(bytes(first), file_nbytes=file.nbytes, path=path)
+            data = bytearray(nbytes)
+            file.read_into(0, memoryview(data))
+    except (FileNotFoundError, HoldfastError):
+        # Unreadable: its second name, if it has one, is left for a sweep over shards/.
+        return None
+    return blake3(data).hexdigest()
+
+
+def sweep_shards(storage: LocalStorage) -> tuple[int, int]:
+    """Removes names under shards/ that no checkpoint has; returns their number and bytes."""
+    count = nbytes = 0
+    for folder in storage.folders("shards"):
+        for name in storage.names(f"shards/{folder}"):
+            path = f"shards/{folder}/{name}"
+            if storage.link_count(path) == 1:
+                nbytes += storage.size(path) or 0
+                count += storage.remove(path)
+    return count, nbytes

@@ -1,0 +1,109 @@
+"""JSON that proves itself: strict parsing, and objects that end in their own digest."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from blake3 import blake3
+
+from holdfast.errors import FormatError, IntegrityError
+
+#: Length of ``,"digest":"<64 digits>"}\n``.
+_SEAL_NBYTES = 78
+_SEAL_START = b',"digest":"'
+_NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def dump_strict(value: object) -> bytes:
+    """Returns compact ASCII JSON; non-finite floats must have been replaced before."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
+
+
+def parse_strict(data: bytes, *, path: str) -> Any:
+    """Parses JSON that has no duplicate names and no NaN.
+
+    Raises:
+        FormatError: It is not such JSON, or nested too deeply to parse.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{path} is not valid JSON: {error}", hint="restore it or delete it"
+        ) from error
+
+
+def seal(members: Mapping[str, object]) -> bytes:
+    """Returns an object as sealed JSON (docs/format.md, "Sealed JSON")."""
+    body = dump_strict(dict(members))[:-1]
+    return body + _SEAL_START + blake3(body).hexdigest().encode() + b'"}\n'
+
+
+def unseal(data: bytes, *, path: str) -> dict[str, Any]:
+    """Checks and parses sealed JSON; the digest itself is left out of what is returned.
+
+    Raises:
+        IntegrityError: The bytes do not match their digest.
+        FormatError: They do, but are no JSON object.
+    """
+    body, tail = data[:-_SEAL_NBYTES], data[-_SEAL_NBYTES:]
+    if tail != _SEAL_START + blake3(body).hexdigest().encode() + b'"}\n':
+        raise IntegrityError(
+            f"{path} is damaged: its content does not match its digest",
+            hint="use another checkpoint or a mirror; `holdfast verify` lists what is intact",
+            path=path,
+        )
+    parsed = parse_strict(body + b"}", path=path)
+    if not isinstance(parsed, dict):
+        raise FormatError(f"{path} holds no JSON object", hint="restore it or delete it")
+    return parsed
+
+
+def encode_numbers(value: object) -> object:
+    """Returns JSON-like data with non-finite floats as ``"NaN"``, ``"Infinity"``, ``"-Infinity"``.
+
+    What JSON has no form for (paths, dates, tensors) becomes its text: this is for what people
+    attach to read later, not for state.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): encode_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [encode_numbers(inner) for inner in value]
+    return str(value)
+
+
+def decode_metrics(value: object, *, path: str) -> dict[str, float]:
+    """Returns metrics as floats.
+
+    Raises:
+        FormatError: They are not an object of numbers.
+    """
+    if not isinstance(value, dict):
+        raise FormatError(f"{path}: metrics are not an object", hint="restore the file")
+    metrics: dict[str, float] = {}
+    for name, number in value.items():
+        if isinstance(number, (int, float)) and not isinstance(number, bool):
+            metrics[name] = float(number)
+        elif isinstance(number, str) and number in _NON_FINITE:
+            metrics[name] = _NON_FINITE[number]
+        else:
+            raise FormatError(f"{path}: the metric {name!r} is no number", hint="restore the file")
+    return metrics
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a name occurs twice in one object")
+    return members
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(f"{constant} is no JSON number")

@@ -1,0 +1,191 @@
+"""A shard's header: safetensors with a digest per tensor (docs/format.md, "Shards")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from blake3 import blake3
+
+from holdfast.engine.sealed import dump_strict, parse_strict
+from holdfast.errors import FormatError, IntegrityError
+
+FORMAT: Final = "1"
+ALIGNMENT: Final = 4096
+MAX_HEADER_NBYTES: Final = 100 << 20
+
+#: safetensors dtype to bytes per element.
+ITEM_NBYTES: Final[Mapping[str, int]] = {
+    "F64": 8, "I64": 8, "U64": 8, "C64": 8,
+    "F32": 4, "I32": 4, "U32": 4,
+    "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class TensorEntry:
+    """One tensor of a shard.
+
+    Attributes:
+        name: Its name within its item.
+        dtype: safetensors dtype.
+        shape: Stored shape.
+        digest: BLAKE3 of its bytes, in hexadecimal.
+        begin: Offset of its first byte, counted from the end of the header.
+        nbytes: Its length.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str
+    nbytes: int
+    begin: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A shard's header.
+
+    Attributes:
+        tensors: In file order.
+        aliases: Alias to the name of the tensor it is tied to.
+        data_start: Length of the header with its length field: where the first tensor begins.
+        shard: The shard's name: the digest of these bytes.
+    """
+
+    tensors: tuple[TensorEntry, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    data_start: int = 0
+    shard: str = ""
+
+    @property
+    def nbytes(self) -> int:
+        """Length of the whole file."""
+        last = self.tensors[-1] if self.tensors else None
+        return self.data_start + (last.begin + last.nbytes if last else 0)
+
+
+def file_order(tensors: Iterable[TensorEntry]) -> list[TensorEntry]:
+    """Returns tensors in the order in which a shard holds them: wide elements first, then names.
+
+    Wide elements first keeps each tensor aligned to its element without any gaps.
+    """
+    return sorted(tensors, key=lambda entry: (-ITEM_NBYTES[entry.dtype], entry.name))
+
+
+def encode_header(
+    tensors: Iterable[TensorEntry], aliases: Mapping[str, str]
+) -> tuple[bytes, Header]:
+    """Returns the bytes of a header, padded, and what they say.
+
+    Args:
+        tensors: In any order; their `begin` is not looked at.
+        aliases: Alias to the name of a tensor among them.
+    """
+    placed: list[TensorEntry] = []
+    begin = 0
+    for entry in file_order(tensors):
+        placed.append(
+            TensorEntry(entry.name, entry.dtype, entry.shape, entry.digest, entry.nbytes, begin)
+        )
+        begin += entry.nbytes
+    metadata = {"holdfast.blake3": dump_strict({e.name: e.digest for e in placed}).decode()}
+    if aliases:
+        metadata["holdfast.aliases"] = dump_strict(dict(sorted(aliases.items()))).decode()
+    metadata["holdfast.format"] = FORMAT
+    members: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+    for entry in placed:
+        members[entry.name] = {
+            "dtype": entry.dtype,
+            "shape": list(entry.shape),
+            "data_offsets": [entry.begin, entry.begin + entry.nbytes],
+        }
+    text = dump_strict(members)
+    length = -(-(8 + len(text)) // ALIGNMENT) * ALIGNMENT
+    data = (length - 8).to_bytes(8, "little") + text.ljust(length - 8)
+    header = Header(tuple(placed), dict(aliases), length, blake3(data).hexdigest())
+    return data, header
+
+
+def decode_header(data: bytes, *, file_nbytes: int, shard: str, path: str) -> Header:
+    """Checks and parses the first bytes of a shard.
+
+    Args:
+        data: The length field and the header.
+        file_nbytes: Length of the whole file.
+        shard: The name that the manifest gives it.
+        path: For messages.
+
+    Raises:
+        IntegrityError: The bytes are not those of the shard of that name.
+        FormatError: They are, but break a rule of the format.
+    """
+    if blake3(data).hexdigest() != shard:
+        raise IntegrityError(
+            f"{path} is damaged: its header does not match the shard's name",
+            hint="use another checkpoint or a mirror",
+            path=path,
+        )
+    members = parse_strict(data[8:], path=path)
+    try:
+        header = _interpret(members, len(data), shard)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FormatError(
+            f"{path} has a header that breaks the format: {error}", hint="delete the checkpoint"
+        ) from error
+    if header.nbytes != file_nbytes:
+        raise IntegrityError(
+            f"{path} has {file_nbytes} bytes, its header accounts for {header.nbytes}",
+            hint="the file was cut or extended: use another checkpoint or a mirror",
+            path=path,
+        )
+    return header
+
+
+def header_nbytes(first_eight: bytes, *, file_nbytes: int, path: str) -> int:
+    """Returns how many bytes to read for the header, its length field included.
+
+    Raises:
+        IntegrityError: The length cannot be right for this file.
+    """
+    nbytes = 8 + int.from_bytes(first_eight, "little")
+    if nbytes > min(file_nbytes, MAX_HEADER_NBYTES):
+        raise IntegrityError(
+            f"{path} is damaged: its header would have {nbytes} bytes",
+            hint="use another checkpoint or a mirror",
+            path=path,
+        )
+    return nbytes
+
+
+def _interpret(members: dict[str, Any], data_start: int, shard: str) -> Header:
+    metadata = members.pop("__metadata__")
+    if metadata["holdfast.format"] != FORMAT:
+        raise ValueError(f"format {metadata['holdfast.format']!r} instead of {FORMAT!r}")
+    digests = parse_strict(metadata["holdfast.blake3"].encode(), path="holdfast.blake3")
+    aliases = parse_strict(metadata.get("holdfast.aliases", "{}").encode(), path="holdfast.aliases")
+    tensors = []
+    for name, entry in members.items():
+        begin, end = entry["data_offsets"]
+        shape = tuple(entry["shape"])
+        if any(type(extent) is not int or extent < 0 for extent in (*shape, begin, end)):
+            raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
+        count = 1
+        for extent in shape:
+            count *= extent
+        if end - begin != count * ITEM_NBYTES[entry["dtype"]]:
+            raise ValueError(f"{name!r} has {end - begin} bytes, not what its shape says")
+        digest = digests.pop(name)
+        tensors.append(TensorEntry(name, entry["dtype"], shape, digest, end - begin, begin))
+    if digests:
+        raise ValueError(f"digests of tensors that are not there: {sorted(digests)[:3]}")
+    ends = [0, *(entry.begin + entry.nbytes for entry in tensors)]
+    if any(entry.begin != end for entry, end in zip(tensors, ends, strict=False)):
+        raise ValueError("the tensors leave gaps or overlap")
+    known = {entry.name for entry in tensors}
+    if not all(isinstance(target, str) and target in known for target in aliases.values()):
+        raise ValueError("an alias of a tensor that is not there")
+    return Header(tuple(tensors), aliases, data_start, shard)

@@ -1,0 +1,1 @@
+"""What is done with checkpoints: in what order, and what an interruption leaves to finish."""

@@ -1,0 +1,125 @@
+"""From a checkpoint's shards to live objects, or to new ones; every tensor checked."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from holdfast import items as item_state
+from holdfast import tree
+from holdfast.engine import reader
+from holdfast.engine.manifest import Manifest
+from holdfast.errors import IntegrityError, NotFoundError, TreeError
+from holdfast.lifecycle.place import Place
+
+Buffers = Mapping[str, memoryview]
+
+
+class MixedError(IntegrityError):
+    """Damage that was met while live objects were being written: they hold mixed values."""
+
+
+def load_item(
+    place: Place,
+    manifest: Manifest,
+    item: str,
+    *,
+    keys: Iterable[str] | None = None,
+    device: object | None = None,
+    dtype: object | None = None,
+) -> Any:
+    """Returns an item's state as new objects; arguments and errors as `Checkpoint.load`."""
+    skeleton = reader.stored_item(manifest, item).skeleton
+    if keys is not None:
+        skeleton = _matching(manifest, item, list(keys))
+    stored = tree.array_nodes(skeleton)
+    buffers = {name: _memory(array.nbytes) for name, array in stored.items()}
+    _fill(place, manifest, {item: buffers})
+    return tree.unflatten(skeleton, buffers, device=device, dtype=dtype)
+
+
+def restore(
+    place: Place, manifest: Manifest, objects: Mapping[str, object], *, partial: bool = False
+) -> list[str]:
+    """Restores live objects in place; arguments and errors as `Checkpoint.restore`.
+
+    Args:
+        place: The store.
+        manifest: The checkpoint.
+        objects: Item name to live object.
+        partial: Whether to load what fits and leave the rest.
+    """
+    skeletons = {item: reader.stored_item(manifest, item).skeleton for item in objects}
+    plans = {
+        item: item_state.plan_restore(live, skeletons[item], path=item, partial=partial)
+        for item, live in objects.items()
+    }
+    problems = tuple(line for plan in plans.values() for line in plan.problems)
+    if problems:
+        raise TreeError(
+            f"{manifest.id} does not fit:\n  " + "\n  ".join(problems),
+            hint="nothing was changed; partial=True loads what fits",
+            problems=problems,
+        )
+    staged = {
+        item: {
+            name: _memory(array.nbytes)
+            for name, array in tree.array_nodes(skeletons[item]).items()
+            if name in plan.needed and name not in plan.buffers
+        }
+        for item, plan in plans.items()
+    }
+    try:
+        _fill(place, manifest, {i: {**plan.buffers, **staged[i]} for i, plan in plans.items()})
+    except IntegrityError as error:
+        raise MixedError(
+            f"{error.message}; the objects now hold a mixture of old and new values",
+            hint="restore another checkpoint into them before going on",
+            path=error.path,
+            tensor=error.tensor,
+        ) from error
+    for item, plan in plans.items():
+        plan.finish(staged[item])
+    return [f"{item}.{name}" for item, plan in plans.items() for name in plan.loaded]
+
+
+def _fill(place: Place, manifest: Manifest, buffers: Mapping[str, Buffers]) -> None:
+    wanted: list[tuple[reader.Located, memoryview]] = []
+    for item, named in buffers.items():
+        located = reader.locate(place.storage, manifest, item)
+        for name, buffer in named.items():
+            where = located.get(name)
+            if where is None or where.entry.nbytes != buffer.nbytes:
+                held = "is missing" if where is None else f"has {where.entry.nbytes} bytes"
+                raise IntegrityError(
+                    f"{manifest.id}: {item}.{name} {held}, and its manifest says {buffer.nbytes}",
+                    hint="use another checkpoint or a mirror",
+                    path=manifest.folder,
+                    tensor=name,
+                )
+            wanted.append((where, buffer))
+    reader.read_tensors(place.storage, wanted)
+
+
+def _matching(manifest: Manifest, item: str, patterns: list[str]) -> dict[str, Any]:
+    stored = tree.array_nodes(reader.stored_item(manifest, item).skeleton)
+    found = {
+        name: array.node
+        for name, array in stored.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    if not found:
+        some = ", ".join(list(stored)[:8]) + (", ..." if len(stored) > 8 else "")
+        raise NotFoundError(
+            f"{manifest.id}: no array of {item!r} matches {', '.join(patterns)}",
+            hint=f"its arrays: {some}",
+        )
+    return found
+
+
+def _memory(nbytes: int) -> memoryview:
+    # numpy's memory is not zeroed first, unlike a bytearray's.
+    return np.empty(nbytes, np.uint8).data

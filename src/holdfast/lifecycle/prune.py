@@ -1,0 +1,180 @@
+"""Carrying out a plan: what it rests on is read again, it is noted, and then it is done."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from holdfast.catalog import Catalog
+from holdfast.engine import discard
+from holdfast.errors import HoldfastError, NotFoundError
+from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.place import Place
+from holdfast.model import CheckpointInfo, Decision, Plan
+
+_log = logging.getLogger("holdfast")
+
+Replan = Callable[[tuple[CheckpointInfo, ...]], Plan]
+
+
+def apply_plan(place: Place, run: str, plan: Plan, *, history: RunHistory | None = None) -> Plan:
+    """Deletes and thins what a plan says of one run, as far as it still holds.
+
+    Args:
+        place: The store.
+        run: The run; checkpoints of others in the plan are left alone.
+        plan: The plan.
+        history: The run's history, where the caller has one; it is brought up to date.
+
+    Returns:
+        What was done: the plan without the checkpoints that something was said about since it
+        was made (a pin, a tag, a late metric), or that are gone already.
+
+    Raises:
+        SaveError, StorageFullError: The medium failed on the way. A later call goes on.
+    """
+    history = history or RunHistory(place.journal(run))
+    history.refresh()
+    going = [info for info in plan.deleted if info.run == run and _holds(place, history, info)]
+    thinning = [info for info in plan.thinned if info.run == run and _holds(place, history, info)]
+    # A claim on items makes sense only while the checkpoint still has others.
+    remaining = {info.id: plan.remaining[info.id] for info in thinning}
+    if going or remaining:
+        _note(place, run, [info.id for info in going], remaining, plan.reasons)
+        spared = _carry_out(place, run, [i.id for i in going], remaining, plan.reasons, history)
+        going = [info for info in going if info.id not in spared]
+        thinning = [info for info in thinning if info.id not in spared]
+    return replace(plan, deleted=tuple(going), thinned=tuple(thinning), executor=None)
+
+
+def finish_interrupted(place: Place, run: str, history: RunHistory) -> int:
+    """Finishes a clean-up of this run that was interrupted; returns how many were left to do."""
+    plan = history.open_plan
+    left = len(plan.deleted) + len(plan.thinned)
+    if left:
+        _log.info("finishing an interrupted clean-up of %s: %d checkpoints", run, left)
+        _carry_out(place, run, plan.deleted, plan.thinned, {}, history)
+    return left
+
+
+def sweep_unfinished(place: Place, run: str, *, keep: Iterable[str] = ()) -> list[str]:
+    """Removes what saves left behind that never became checkpoints.
+
+    Only for the owner of the run's lock: to anyone else, such a folder may be a save under way.
+
+    Returns:
+        The ids whose folders were removed.
+    """
+    swept = []
+    for checkpoint_id in place.checkpoint_ids(run):
+        if checkpoint_id in keep or place.has_manifest(run, checkpoint_id):
+            continue
+        discard.delete(place.storage, run, checkpoint_id)
+        swept.append(checkpoint_id)
+    if swept:
+        _log.info("removed %d unfinished saves of %s", len(swept), run)
+    return swept
+
+
+def _holds(place: Place, history: RunHistory, info: CheckpointInfo) -> bool:
+    """Returns whether what the plan knew of a checkpoint is still so."""
+    try:
+        manifest = place.manifest(info.id)
+    except NotFoundError:
+        # Perhaps deleted half-way by someone who died: finishing that is always right.
+        return info.id in history.open_plan.deleted
+    except HoldfastError:
+        # Its damage is known only now; damage is set aside, not deleted.
+        return info.damaged
+    now = history.overlay(manifest.record().info)
+    if _said(now) != _said(info):
+        _log.info("%s changed since the clean-up was planned: it stays for now", info.id)
+        return False
+    return True
+
+
+def _said(info: CheckpointInfo) -> tuple[object, ...]:
+    # As text: NaN differs from itself, and a NaN metric is no news.
+    return info.pinned, info.tags, info.items, repr(sorted(info.metrics.items()))
+
+
+def _note(
+    place: Place,
+    run: str,
+    deleted: list[str],
+    thinned: Mapping[str, tuple[str, ...]],
+    reasons: Mapping[str, tuple[str, ...]],
+) -> None:
+    now = time.time()
+    record = {
+        "t": "plan",
+        "at": now,
+        "deleted": deleted,
+        "thinned": {i: list(items) for i, items in thinned.items()},
+        "reasons": {i: list(reasons.get(i, ())) for i in [*deleted, *thinned]},
+    }
+    # Durable before the first name goes: after a crash this line says what to finish, and why.
+    place.append(run, [record], durable=True)
+
+
+def _carry_out(
+    place: Place,
+    run: str,
+    deleted: Iterable[str],
+    thinned: Mapping[str, tuple[str, ...]],
+    reasons: Mapping[str, tuple[str, ...]],
+    history: RunHistory,
+) -> set[str]:
+    """Does what is noted, but for what was pinned meanwhile; returns the ids of that."""
+    now = time.time()
+    decisions: list[Decision] = []
+    thinner = []
+    history.refresh()
+    noted = [*deleted, *thinned]
+    spared = {i for i in noted if i in history.pinned and place.has_manifest(run, i)}
+    deleted = [i for i in deleted if i not in spared]
+    thinned = {i: items for i, items in thinned.items() if i not in spared}
+    for checkpoint_id, items in thinned.items():
+        with contextlib.suppress(NotFoundError):
+            manifest = discard.thin(place.storage, place.manifest(checkpoint_id), items)
+            thinner.append(manifest)
+            why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
+            decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
+    for checkpoint_id in deleted:
+        known = place.catalog.get(checkpoint_id)
+        discard.delete(place.storage, run, checkpoint_id)
+        why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
+        step = known.info.step if known else -1
+        decisions.append(Decision(now, "deleted", why, step, checkpoint_id))
+
+    def index(catalog: Catalog) -> None:
+        for manifest in thinner:
+            record = manifest.record()
+            known = catalog.get(manifest.id)
+            if known is not None:
+                said = known.info
+                info = replace(
+                    record.info, metrics=said.metrics, pinned=said.pinned, tags=said.tags
+                )
+                record = replace(record, info=info)
+            catalog.put_checkpoint(record)
+        for checkpoint_id in deleted:
+            catalog.drop_checkpoint(checkpoint_id)
+        catalog.add_decisions(run, decisions)
+
+    applied = {
+        "t": "applied",
+        "at": now,
+        "deleted": deleted,
+        "thinned": list(thinned),
+        "spared": sorted(spared),
+    }
+    place.append(run, [applied], durable=False, index=index)
+    place.mark_seen(run)
+    history.refresh()
+    if deleted:
+        _log.info("Deleted %d old checkpoints for %s", len(deleted), run)
+    return spared

@@ -1,0 +1,129 @@
+"""The catalog from the files: all of it, one run, or what it lags behind."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from holdfast.engine import names
+from holdfast.errors import HoldfastError, NotFoundError
+from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.place import Place
+from holdfast.model import CheckpointInfo, CheckpointRecord, RunFacts, RunInfo
+
+_log = logging.getLogger("holdfast")
+
+Progress = Callable[[int], None]
+
+
+def gather(place: Place, run: str) -> RunFacts:
+    """Returns all facts of a run from its manifests and its journal.
+
+    A checkpoint whose manifest is damaged is described by its journal, as damaged.
+    """
+    # Before the folders are listed: what changes meanwhile makes the catalog look behind.
+    modified = place.storage.modified_ns(names.folder_of_run(run))
+    history = RunHistory(place.journal(run)).refresh()
+    checkpoints = []
+    for checkpoint_id in place.checkpoint_ids(run):
+        record = _record(place, history, run, checkpoint_id)
+        if record is not None:
+            checkpoints.append(record)
+    checkpoints.sort(key=lambda record: record.info.created_at)
+    info = history.run or _run_without_journal(run, checkpoints)
+    if history.run is None:
+        _log.warning("the run %s has no readable journal: only its manifests speak for it", run)
+    return RunFacts(
+        run=info,
+        checkpoints=tuple(checkpoints),
+        steps=tuple(history.steps),
+        decisions=tuple(history.decisions),
+        journal_nbytes=history.nbytes,
+        folder_mtime_ns=modified,
+    )
+
+
+def reindex(place: Place, *, progress: Progress) -> int:
+    """Rebuilds the whole catalog and returns the number of runs.
+
+    Args:
+        place: The store.
+        progress: Called with 1 per run.
+    """
+    runs = place.run_names()
+    for gone in {info.name for info in place.catalog.runs()} - set(runs):
+        place.catalog.forget_run(gone)
+    for run in runs:
+        place.catalog.replace_run(gather(place, run))
+        progress(1)
+    return len(runs)
+
+
+def catch_up(place: Place) -> int:
+    """Brings the catalog up to date with the files, and returns the number of runs that lagged.
+
+    Found without listing checkpoints: by the length of each journal, by when each run's folder
+    changed, and by the saves that were noted before they began.
+    """
+    if place.catalog.state != "ok":
+        count = reindex(place, progress=_ignore)
+        if count or place.catalog.state != "empty":
+            _log.warning(
+                "the catalog of %s was %s: rebuilt from the files, %d runs",
+                place.label,
+                {"empty": "missing"}.get(place.catalog.state, place.catalog.state),
+                count,
+            )
+        return count
+    seen = place.catalog.sync_states()
+    pending = {run for run, _ in place.catalog.pending()}
+    lagging = 0
+    for run in place.run_names():
+        if run not in pending and seen.get(run) == _now(place, run):
+            continue
+        place.catalog.replace_run(gather(place, run))
+        lagging += 1
+    for gone in seen.keys() - set(place.run_names()):
+        place.catalog.forget_run(gone)
+    if lagging:
+        _log.info(
+            "the catalog of %s was behind on %d runs: brought up to date", place.label, lagging
+        )
+    return lagging
+
+
+def refresh_run(place: Place, run: str) -> None:
+    """Brings one run of the catalog up to date, whatever it has seen."""
+    if place.storage.modified_ns(names.folder_of_run(run)):
+        place.index(lambda catalog: catalog.replace_run(gather(place, run)))
+    else:
+        place.index(lambda catalog: catalog.forget_run(run))
+
+
+def _now(place: Place, run: str) -> tuple[int, int]:
+    return place.journal(run).nbytes, place.storage.modified_ns(names.folder_of_run(run))
+
+
+def _record(
+    place: Place, history: RunHistory, run: str, checkpoint_id: str
+) -> CheckpointRecord | None:
+    try:
+        record = place.manifest(checkpoint_id).record()
+    except NotFoundError:
+        return None
+    except HoldfastError as error:
+        _log.warning("%s is set aside as damaged: %s", checkpoint_id, error)
+        note = history.saves.get(checkpoint_id)
+        info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
+        return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
+    return replace(record, info=history.overlay(record.info))
+
+
+def _run_without_journal(run: str, checkpoints: list[CheckpointRecord]) -> RunInfo:
+    first = checkpoints[0].info.created_at if checkpoints else 0.0
+    return RunInfo(name=run, created_at=first, status="interrupted")
+
+
+def _ignore(_: int) -> None:
+    pass

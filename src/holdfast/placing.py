@@ -1,0 +1,174 @@
+"""From a path or URL to an opened place: found or made, probed, and its catalog healed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote, urlsplit
+
+from holdfast.catalog import Catalog
+from holdfast.engine import names
+from holdfast.engine.manifest import check_format
+from holdfast.engine.sealed import seal, unseal
+from holdfast.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.reindex import catch_up
+from holdfast.storage import Capabilities, LocalStorage, probe
+
+_log = logging.getLogger("holdfast")
+
+_CATALOG = "catalog.sqlite3"
+_STORE_FILE_LIMIT = 1 << 16
+
+
+def open_place(
+    url: str | os.PathLike[str], *, mode: Literal["a", "r"], catalog: str | None
+) -> Place:
+    """Opens a store's place; arguments and errors as `holdfast.open`."""
+    if mode not in ("a", "r"):
+        raise ConfigError(f"mode={mode!r} is no mode", hint='pass "a" to write or "r" to read')
+    root = _local_path(url)
+    if root.exists() and not root.is_dir():
+        raise ConfigError(
+            f"{root} is a file, not a store",
+            hint="pass a folder, or a path that does not exist yet",
+        )
+    writable = mode == "a" and _is_writable(root)
+    if mode == "a" and not writable:
+        if not root.is_dir():
+            raise ConfigError(
+                f"no permission to create a store at {root}",
+                hint="choose a place that you can write, or create the folder and give it to you",
+            )
+        _log.info("%s cannot be written: it is opened for reading", root)
+    storage = LocalStorage(root)
+    store_id = _identify(storage, writable=writable)
+    if writable:
+        return _open_writable(storage, store_id, catalog)
+    return _open_read_only(storage, store_id, catalog)
+
+
+def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
+    found = probe(storage.root)
+    _log.debug("%s: %s", storage.root, found)
+    index = Catalog.open(
+        catalog or str(storage.root / _CATALOG), store_id=store_id, wal=found.sqlite_wal
+    )
+    place = _place(storage, index, store_id, found, writable=True)
+    catch_up(place)
+    return place
+
+
+def _open_read_only(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
+    index = Catalog.open(catalog or str(storage.root / _CATALOG), store_id=store_id, read_only=True)
+    place = _place(storage, index, store_id, None, writable=False)
+    if index.state == "ok" and _is_current(place):
+        return place
+    # The files are the truth; what the catalog lags behind is indexed in memory.
+    index.close()
+    place = _place(
+        storage, Catalog.open(":memory:", store_id=store_id), store_id, None, writable=False
+    )
+    catch_up(place)
+    return place
+
+
+def _is_current(place: Place) -> bool:
+    seen = place.catalog.sync_states()
+    now = {
+        run: (
+            place.journal(run).nbytes,
+            place.storage.modified_ns(names.folder_of_run(run)),
+        )
+        for run in place.run_names()
+    }
+    return seen == now and not place.catalog.pending()
+
+
+def _place(
+    storage: LocalStorage,
+    catalog: Catalog,
+    store_id: str,
+    capabilities: Capabilities | None,
+    *,
+    writable: bool,
+) -> Place:
+    return Place(storage, catalog, store_id, capabilities, writable, str(storage.root))
+
+
+def _local_path(url: str | os.PathLike[str]) -> Path:
+    text = os.fspath(url)
+    if "://" not in text:
+        return Path(text).expanduser().absolute()
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    raise ConfigError(
+        f"{parts.scheme}:// stores are not available in this version",
+        hint="pass a path or a file:// URL",
+    )
+
+
+def _is_writable(root: Path) -> bool:
+    existing = root
+    while not existing.exists():
+        existing = existing.parent
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
+
+
+def _identify(storage: LocalStorage, *, writable: bool) -> str:
+    """Returns the store's id, making the store where there is none."""
+    try:
+        data = storage.read(names.STORE_FILE, limit=_STORE_FILE_LIMIT)
+    except FileNotFoundError:
+        if writable:
+            return _create(storage)
+        if storage.names("runs"):
+            _log.warning("%s has lost its %s", storage.root, names.STORE_FILE)
+            return ""
+        raise NotFoundError(
+            f"there is no store at {storage.root}",
+            hint="check the path; opening it for writing makes one",
+        ) from None
+    try:
+        members = unseal(data, path=names.STORE_FILE)
+    except IntegrityError as error:
+        raise IntegrityError(
+            f"{storage.root / names.STORE_FILE} is damaged",
+            hint="it holds nothing but the store's id: move it aside, and it is made anew",
+            path=names.STORE_FILE,
+        ) from error
+    check_format(members, path=f"{storage.root / names.STORE_FILE}")
+    store_id = members.get("store_id")
+    if not isinstance(store_id, str):
+        raise FormatError(f"{storage.root} has no id", hint="move holdfast.json aside")
+    return store_id
+
+
+def _create(storage: LocalStorage) -> str:
+    if storage.names("runs"):
+        _log.warning("%s had lost its %s: made anew", storage.root, names.STORE_FILE)
+    members = {"format": 1, "store_id": secrets.token_hex(16), "created_at": time.time()}
+    _make_folders(storage.root)
+    for folder in ("shards", "runs"):
+        storage.make_folder(folder)
+    try:
+        storage.publish(names.STORE_FILE, [seal(members)], exclusive=True)
+    except FileExistsError:
+        # Another process was faster; its store is the store.
+        return _identify(storage, writable=False)
+    return str(members["store_id"])
+
+
+def _make_folders(root: Path) -> None:
+    """Creates the store's folder and those above it, each durable in its parent."""
+    missing = []
+    while not root.exists():
+        missing.append(root)
+        root = root.parent
+    for folder in reversed(missing):
+        LocalStorage(folder.parent).make_folder(folder.name)

@@ -1,0 +1,219 @@
+"""What happens at each step of a training loop, in its order."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from holdfast.attached import Chosen
+from holdfast.checkpoint import Checkpoint
+from holdfast.engine.background import Pending
+from holdfast.errors import ConfigError, HoldfastError
+from holdfast.model import Kind, StepRow, Verdict, flatten_metrics
+from holdfast.opening import RunOptions
+from holdfast.session import Session, updates
+
+_log = logging.getLogger("holdfast")
+
+#: Saves for these reasons are the last chance: they never give way to back-pressure.
+_URGENT = frozenset({"preempted", "interrupted", "deadline"})
+
+
+class Stepper:
+    """Asks the policies at each step, and carries out what they say.
+
+    Attributes:
+        last: The last step, with all metrics reported for it.
+    """
+
+    def __init__(self, session: Session, options: RunOptions) -> None:
+        self._session = session
+        self._options = options
+        self._stop_state = None if options.stop is None else options.stop.start()
+        self._stopped = False
+        self._ended = False
+        self._warned = False
+        self._saved_id: str | None = None
+        self._metadata: Mapping[str, Any] = {}
+        self._updates = updates()
+        saved = session.last_saved
+        self.last = StepRow(saved.step if saved else 0, time.time(), {})
+        self._began = False
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step that is known; None before the first."""
+        known = self._began or self._session.last_saved is not None
+        return self.last.step if known else None
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether the stop policy, a signal or a deadline asks the loop to end."""
+        return self._stopped or self.was_told_to_end
+
+    @property
+    def was_told_to_end(self) -> bool:
+        """Whether a signal or a deadline, not the policy, asks the loop to end."""
+        return self._ended or self._session.signals.preempted
+
+    def replay(self, rows: Iterable[StepRow]) -> None:
+        """Rebuilds what rests on earlier steps, after a resume."""
+        self._stopped = False
+        self._stop_state = None if self._options.stop is None else self._options.stop.start()
+        self._saved_id = None
+        self._began = False
+        for row in rows:
+            self._advance_stop(row.metrics)
+        saved = self._session.last_saved
+        if saved is not None:
+            self.last = StepRow(saved.step, saved.created_at, saved.metrics, saved.epoch)
+
+    def step(
+        self,
+        step: int,
+        reported: Mapping[str, Any],
+        *,
+        epoch: int | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> Verdict:
+        """Does what `Run.step` says."""
+        metrics = flatten_metrics(reported)
+        self._metadata = metadata or {}
+        if self._began and step == self.last.step:
+            verdict = self._again(metrics, epoch)
+        else:
+            self.last = StepRow(check_step(step), time.time(), metrics, epoch)
+            self._began = True
+            self._saved_id = None
+            verdict = self._decide(self.last, metrics)
+        self._advance_stop(metrics)
+        self._updates = updates()
+        if self._session.signals.preempted or verdict.code in _URGENT:
+            self._session.saver.drain()
+            self._ended = self._ended or verdict.code == "deadline"
+        if self._session.signals.interrupted:
+            raise KeyboardInterrupt
+        return verdict
+
+    def save(
+        self,
+        row: StepRow,
+        *,
+        kind: Kind,
+        items: Chosen,
+        metadata: Mapping[str, Any] | None,
+        awaiting: tuple[str, ...],
+    ) -> Pending[Checkpoint]:
+        """Does what `Run.save` says."""
+        started = time.perf_counter()
+        self._session.saver.admit("wait", label=f"step {row.step}")
+        checkpoint_id, pending = self._session.submit(
+            row, started=started, kind=kind, items=items, metadata=metadata, awaiting=awaiting
+        )
+        if not self._began or row.step != self.last.step:
+            self.last = replace(row, saved=False, reason="")
+            self._began = True
+        self._saved_id = checkpoint_id
+        return pending
+
+    def save_after_error(self) -> None:
+        """Takes one more checkpoint after the loop broke off, when the policy asks for it.
+
+        Only when no optimizer step was taken since the last `step`: otherwise the state is
+        somewhere between two steps, and a checkpoint of it would be called a step that it is not.
+        """
+        if not self._began or self._saved_id is not None or not self._session.open:
+            return
+        row = replace(self.last, at=time.time())
+        verdict = self._options.save.decide(self._session.moment(row, interrupted=True))
+        if verdict.code != "interrupted":
+            return
+        if updates() != self._updates:
+            _log.warning("no last save: the loop broke off in the middle of a step")
+            return
+        self._attempt(row, verdict, row.metrics, time.perf_counter())
+        self._session.saver.drain()
+
+    # -- within ------------------------------------------------------------------------------
+
+    def _again(self, metrics: Mapping[str, float], epoch: int | None) -> Verdict:
+        """Adds metrics to the last step; only a step that has no checkpoint yet may get one."""
+        self.last = replace(
+            self.last,
+            metrics={**self.last.metrics, **metrics},
+            epoch=self.last.epoch if epoch is None else epoch,
+        )
+        if self._saved_id is None:
+            return self._decide(self.last, metrics)
+        verdict = Verdict(False, f"merged: the checkpoint of step {self.last.step} has them now")
+        self._record(metrics, verdict)
+        self._session.recorder.report(self._saved_id, metrics)
+        self._session.amend(self._saved_id, metrics)
+        return verdict
+
+    def _decide(self, row: StepRow, metrics: Mapping[str, float]) -> Verdict:
+        started = time.perf_counter()
+        interrupted = self._session.signals.interrupted
+        verdict = self._options.save.decide(self._session.moment(row, interrupted=interrupted))
+        if verdict.save:
+            return self._attempt(row, verdict, metrics, started)
+        self._record(metrics, verdict)
+        return verdict
+
+    def _attempt(
+        self, row: StepRow, verdict: Verdict, metrics: Mapping[str, float], started: float
+    ) -> Verdict:
+        backlog = "wait" if verdict.code in _URGENT else self._options.backlog
+        if not self._session.saver.admit(backlog, label=f"step {row.step}"):
+            verdict = Verdict(False, f"skipped: a save is under way; otherwise {verdict.reason}")
+            self._record(metrics, verdict)
+            return verdict
+        self._warn_of_missing_metric(row)
+        self._record(metrics, verdict)
+        try:
+            self._saved_id, _ = self._session.submit(
+                replace(row, saved=True, reason=verdict.reason),
+                started=started,
+                metadata=self._metadata,
+            )
+        except HoldfastError as error:
+            self._session.note_refusal(row, error)
+            return Verdict(False, f"failed: {error.message}")
+        return verdict
+
+    def _record(self, metrics: Mapping[str, float], verdict: Verdict) -> None:
+        row = self.last
+        self._session.recorder.add(
+            StepRow(row.step, row.at, metrics, row.epoch, verdict.save, verdict.reason)
+        )
+
+    def _advance_stop(self, metrics: Mapping[str, float]) -> None:
+        if self._options.stop is None or self._stop_state is None or self._stopped:
+            return
+        self._stop_state, verdict = self._options.stop.advance(self._stop_state, metrics)
+        if verdict.stop:
+            self._stopped = True
+            _log.info("%s should stop (%s)", self._session.name, verdict.reason)
+
+    def _warn_of_missing_metric(self, row: StepRow) -> None:
+        metric = self._options.metric
+        if metric is None or metric in row.metrics or self._warned:
+            return
+        self._warned = True
+        _log.warning(
+            "step %d of %s is saved without its metric %r, so it ranks last; it has %s",
+            row.step,
+            self._session.name,
+            metric,
+            ", ".join(row.metrics) or "no metrics",
+        )
+
+
+def check_step(step: object) -> int:
+    """Returns a step; raises `ConfigError` for what is none."""
+    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
+        raise ConfigError(f"step={step!r} is no step", hint="pass an int, 0 or more")
+    return step

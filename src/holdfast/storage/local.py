@@ -1,0 +1,393 @@
+"""A store's files on a local or mounted filesystem.
+
+Paths are relative to the store's root and use ``/``. What they name was checked by the caller;
+this module still refuses to leave the root.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import itertools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from holdfast.errors import FormatError, IntegrityError, SaveError, StorageFullError
+from holdfast.storage.locks import FileLock
+from holdfast.storage.posix import Buffer, Posix
+
+#: Published files are read-only: writing through a checkpoint's folder must not change a shard.
+#: Who may reach them at all is the folders' matter, which follow the user's umask.
+FILE_MODE = 0o444
+FOLDER_MODE = 0o777
+#: Unfinished files start with this; whoever holds the run's lock may remove them.
+TEMPORARY_PREFIX = ".tmp-"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class LocalStorage:
+    """Durable files under one root.
+
+    Args:
+        root: The store's folder; it exists.
+        posix: The system calls; a test passes one that records or fails them.
+    """
+
+    def __init__(self, root: Path, *, posix: Posix | None = None) -> None:
+        self.root = root
+        self.posix = posix or Posix()
+        self._serial = itertools.count()
+
+    def absolute(self, path: str) -> str:
+        """Returns the absolute form of a relative path.
+
+        Raises:
+            FormatError: The path would leave the store.
+        """
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or "\0" in path:
+            raise FormatError(f"the path {path!r} leaves its store", hint="do not open this store")
+        return os.path.join(self.root, path)
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def publish(
+        self,
+        path: str,
+        parts: Sequence[Buffer],
+        *,
+        sync_folder: bool = True,
+        exclusive: bool = False,
+    ) -> int:
+        """Writes a file so that its name exists only with all of its bytes durable.
+
+        Args:
+            path: The final name; its folder exists.
+            parts: The bytes, in order.
+            sync_folder: Whether the name is durable on return. A caller that publishes several
+                files into one folder syncs it once, before anything relies on them.
+            exclusive: Raise `FileExistsError` instead of replacing an existing file.
+
+        Returns:
+            The number of bytes written.
+
+        Raises:
+            StorageFullError: No room; nothing is left behind.
+            SaveError: Any other failure of the medium; nothing is left behind.
+        """
+        target = self.absolute(path)
+        expected = sum(memoryview(part).nbytes for part in parts)
+        temporary = self._temporary(target)
+        with self._translated(f"writing {path}", expected):
+            try:
+                self._write_durably(temporary, parts, expected, path)
+                if exclusive:
+                    # link() is the one call that names a file only if nothing has the name.
+                    self.posix.link(temporary, target)
+                    self.posix.unlink(temporary)
+                else:
+                    self.posix.rename(temporary, target)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    self.posix.unlink(temporary)
+                raise
+            if sync_folder:
+                self.posix.fsync_folder(os.path.dirname(target))
+        return expected
+
+    def _write_durably(
+        self, temporary: str, parts: Sequence[Buffer], expected: int, path: str
+    ) -> None:
+        fd = self.posix.create(temporary, 0o600)
+        try:
+            self.posix.write(fd, parts)
+            os.fchmod(fd, FILE_MODE)
+            length = os.fstat(fd).st_size
+            if length != expected:
+                raise SaveError(
+                    f"{path} has {length} bytes after writing {expected}",
+                    hint="another program writes into the store, or the medium is failing",
+                )
+            # Never retried: after a failed fsync the kernel may have dropped the pages.
+            self.posix.fsync(fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+            raise
+        self.posix.close(fd)
+
+    def sync_folder(self, path: str) -> None:
+        """Makes the names in a folder durable.
+
+        Raises:
+            SaveError: The medium reported a failure.
+        """
+        with self._translated(f"syncing the folder {path or '.'}", 0):
+            self.posix.fsync_folder(self.absolute(path))
+
+    def make_folder(self, path: str, *, exclusive: bool = False) -> None:
+        """Creates a folder and those above it; each new name is durable in its parent.
+
+        Raises:
+            FileExistsError: With `exclusive`, and the folder is there already.
+            SaveError, StorageFullError: The medium reported a failure.
+        """
+        parent = str(PurePosixPath(path).parent)
+        if parent != "." and not os.path.isdir(self.absolute(parent)):
+            self.make_folder(parent)
+        absolute = self.absolute(path)
+        with self._translated(f"creating the folder {path}", 0):
+            try:
+                self.posix.mkdir(absolute, FOLDER_MODE)
+            except FileExistsError:
+                if exclusive or not os.path.isdir(absolute):
+                    raise
+                return
+            self.posix.fsync_folder(os.path.dirname(absolute))
+
+    def link(self, source: str, target: str) -> bool:
+        """Gives a file a second name; the folder of the target is not synced.
+
+        Returns:
+            False where the source is gone or has as many names as the filesystem allows, or
+            where the medium has no hard links: the caller writes a copy then.
+        """
+        try:
+            self.posix.link(self.absolute(source), self.absolute(target))
+        except FileExistsError:
+            raise
+        except OSError as error:
+            unable = (errno.ENOENT, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP)
+            if error.errno in unable:
+                return False
+            raise self._error(f"linking {target}", error, 0) from error
+        return True
+
+    def relink(self, source: str, target: str) -> None:
+        """Makes `target` another name of `source`, whatever had the name before."""
+        temporary = self._temporary(self.absolute(target))
+        with self._translated(f"linking {target}", 0):
+            self.posix.link(self.absolute(source), temporary)
+            self.posix.rename(temporary, self.absolute(target))
+            # rename() of two names of one file does nothing, and leaves the first.
+            with contextlib.suppress(FileNotFoundError):
+                self.posix.unlink(temporary)
+
+    def remove(self, path: str) -> bool:
+        """Takes a name away; returns False where it was gone already."""
+        try:
+            self.posix.unlink(self.absolute(path))
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._error(f"deleting {path}", error, 0) from error
+        return True
+
+    def remove_folder(self, path: str) -> bool:
+        """Removes an empty folder; returns False where it is gone or not empty."""
+        try:
+            self.posix.rmdir(self.absolute(path))
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                return False
+            raise self._error(f"deleting the folder {path}", error, 0) from error
+        return True
+
+    # -- appending --------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def appending(self, path: str) -> Iterator[Appender]:
+        """Opens a file for appending, alone: other processes' appends wait meanwhile.
+
+        Raises:
+            StorageFullError, SaveError: The medium failed; a torn tail may be left.
+        """
+        with self._translated(f"appending to {path}", 0):
+            fd = self.posix.open_append(self.absolute(path), 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield Appender(self.posix, fd)
+            finally:
+                self.posix.close(fd)
+
+    # -- reading ----------------------------------------------------------------------------
+
+    def read(self, path: str, *, limit: int | None = None) -> bytes:
+        """Returns a file's bytes.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            FormatError: It is larger than `limit`, or not a regular file.
+            IntegrityError: The medium could not read it.
+        """
+        with self.reading(path) as file:
+            if limit is not None and file.nbytes > limit:
+                raise FormatError(
+                    f"{path} has {file.nbytes} bytes, more than the {limit} that it may have",
+                    hint="the file was not written by Holdfast",
+                )
+            data = bytearray(file.nbytes)
+            file.read_into(0, memoryview(data))
+            return bytes(data)
+
+    @contextlib.contextmanager
+    def reading(self, path: str) -> Iterator[OpenFile]:
+        """Opens a file for reading at offsets; a symbolic link is refused.
+
+        Raises:
+            FileNotFoundError: It is not there.
+            FormatError: It is not a regular file.
+        """
+        try:
+            fd = os.open(self.absolute(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise FormatError(
+                    f"{path} is a symbolic link", hint="Holdfast never makes one: remove it"
+                ) from error
+            raise
+        try:
+            status = os.fstat(fd)
+            if (status.st_mode & 0o170000) != 0o100000:
+                raise FormatError(f"{path} is not a regular file", hint="remove it")
+            yield OpenFile(fd, path, status.st_size)
+        finally:
+            os.close(fd)
+
+    def size(self, path: str) -> int | None:
+        """Returns a file's length in bytes, or None where it is not there."""
+        try:
+            return os.lstat(self.absolute(path)).st_size
+        except FileNotFoundError:
+            return None
+
+    def link_count(self, path: str) -> int:
+        """Returns how many names a file has; 0 where it is not there."""
+        try:
+            return os.lstat(self.absolute(path)).st_nlink
+        except FileNotFoundError:
+            return 0
+
+    def modified_ns(self, path: str) -> int:
+        """Returns when a folder's names last changed, in ns; 0 where it is not there."""
+        try:
+            return os.stat(self.absolute(path)).st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
+    def names(self, path: str) -> list[str]:
+        """Returns the names in a folder, sorted; none where it is not there."""
+        try:
+            return sorted(os.listdir(self.absolute(path)))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def folders(self, path: str) -> list[str]:
+        """Returns the names of the folders in a folder, sorted; symbolic links left out."""
+        try:
+            with os.scandir(self.absolute(path)) as entries:
+                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def free_nbytes(self) -> int:
+        """Returns the bytes that an ordinary user can still write."""
+        status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize
+
+    def lock(self, path: str) -> FileLock:
+        """Returns the lock of that name (not taken yet)."""
+        return FileLock(Path(self.absolute(path)))
+
+    # -- failures ---------------------------------------------------------------------------
+
+    def _temporary(self, target: str) -> str:
+        folder, name = os.path.split(target)
+        unique = f"{os.getpid()}-{threading.get_ident()}-{next(self._serial)}"
+        return os.path.join(folder, f"{TEMPORARY_PREFIX}{name}-{unique}")
+
+    @contextlib.contextmanager
+    def _translated(self, doing: str, needed: int) -> Iterator[None]:
+        try:
+            yield
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise self._error(doing, error, needed) from error
+
+    def _error(self, doing: str, error: OSError, needed: int) -> SaveError | StorageFullError:
+        reason = error.strerror or str(error)
+        if error.errno in _FULL:
+            free = self.free_nbytes()
+            return StorageFullError(
+                f"{doing} failed: {reason}; {free} bytes are free on {self.root}",
+                hint="free some space or prune the store; earlier checkpoints are intact",
+                needed=needed,
+                free=free,
+            )
+        return SaveError(
+            f"{doing} failed: {reason}",
+            hint=f"check the medium and the permissions of {self.root}",
+        )
+
+
+class Appender:
+    """An open file to append to, with the file's lock held."""
+
+    def __init__(self, posix: Posix, fd: int) -> None:
+        self._posix = posix
+        self._fd = fd
+
+    @property
+    def nbytes(self) -> int:
+        """The file's length now."""
+        return os.fstat(self._fd).st_size
+
+    def tail(self, nbytes: int) -> bytes:
+        """Returns up to the last `nbytes` bytes."""
+        start = max(0, self.nbytes - nbytes)
+        return os.pread(self._fd, nbytes, start)
+
+    def append(self, data: bytes, *, durable: bool) -> None:
+        """Appends bytes; with `durable` they are on the medium on return."""
+        self._posix.write(self._fd, [data])
+        if durable:
+            self._posix.fsync(self._fd)
+
+
+class OpenFile:
+    """A file open for reading at offsets; several threads may read at once."""
+
+    def __init__(self, fd: int, path: str, nbytes: int) -> None:
+        self._fd = fd
+        self.path = path
+        self.nbytes = nbytes
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fills a writable buffer with the bytes at an offset.
+
+        Raises:
+            IntegrityError: The file ends before the buffer is full, or cannot be read.
+        """
+        view = buffer.cast("B")
+        while len(view):
+            try:
+                count = os.preadv(self._fd, [view], offset)
+            except OSError as error:
+                raise IntegrityError(
+                    f"{self.path} cannot be read at byte {offset}: {error.strerror}",
+                    hint="the medium is failing: copy what still reads to another one",
+                    path=self.path,
+                ) from error
+            if count == 0:
+                raise IntegrityError(
+                    f"{self.path} ends at byte {offset}, before its content does",
+                    hint="the file was truncated: use another checkpoint or a mirror",
+                    path=self.path,
+                )
+            offset += count
+            view = view[count:]

@@ -1,0 +1,116 @@
+"""What a place can do, found by trying it rather than by its name."""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Filesystems on which SQLite's write-ahead log does not work: its shared memory is not shared
+#: between hosts (https://www.sqlite.org/wal.html, "WAL does not work over a network filesystem").
+_NETWORK = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"}
+)
+_DIRECT_ALIGNMENTS = (512, 4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What was found about a place.
+
+    Attributes:
+        filesystem: Its type as the kernel names it, or "unknown".
+        hard_links: Whether a file can have two names.
+        folder_sync: Whether a folder can be synced.
+        direct_alignment: Smallest alignment in bytes at which O_DIRECT writes; 0 for none.
+        full_fsync: Whether F_FULLFSYNC is needed and used (macOS).
+        sqlite_wal: Whether SQLite's write-ahead log can be relied on.
+    """
+
+    filesystem: str
+    hard_links: bool
+    folder_sync: bool
+    direct_alignment: int
+    full_fsync: bool
+    sqlite_wal: bool
+
+
+def probe(folder: Path) -> Capabilities:
+    """Tries out a writable folder; leaves nothing behind.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    filesystem = filesystem_of(folder)
+    first = folder / f".tmp-probe-{os.getpid()}"
+    second = folder / f".tmp-probe-{os.getpid()}-link"
+    try:
+        first.write_bytes(b"holdfast")
+        return Capabilities(
+            filesystem=filesystem,
+            hard_links=_can_link(first, second),
+            folder_sync=_can_sync_folder(folder),
+            direct_alignment=_direct_alignment(first),
+            full_fsync=sys.platform == "darwin",
+            sqlite_wal=filesystem not in _NETWORK,
+        )
+    finally:
+        for path in (first, second):
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+
+
+def filesystem_of(folder: Path) -> str:
+    """Returns the type of the filesystem that holds a folder, or "unknown"."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return "unknown"
+    device = os.stat(folder).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    for line in mounts.splitlines():
+        left, _, right = line.partition(" - ")
+        if left.split()[2:3] == [wanted]:
+            return right.split()[0]
+    return "unknown"
+
+
+def _can_link(first: Path, second: Path) -> bool:
+    try:
+        os.link(first, second)
+    except OSError:
+        return False
+    return os.stat(first).st_nlink == 2
+
+
+def _can_sync_folder(folder: Path) -> bool:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+def _direct_alignment(path: Path) -> int:
+    if not hasattr(os, "O_DIRECT"):
+        return 0
+    with mmap.mmap(-1, 2 * max(_DIRECT_ALIGNMENTS)) as memory:
+        view = memoryview(memory)
+        try:
+            for alignment in _DIRECT_ALIGNMENTS:
+                with contextlib.suppress(OSError):
+                    fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+                    try:
+                        os.pwrite(fd, view[alignment : 2 * alignment], 0)
+                    finally:
+                        os.close(fd)
+                    return alignment
+        finally:
+            view.release()
+    return 0

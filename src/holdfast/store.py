@@ -1,0 +1,366 @@
+"""A store, as a user holds it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from holdfast import keep as keep_policies
+from holdfast import references, when
+from holdfast.checkpoint import Checkpoint
+from holdfast.engine.background import Backlog
+from holdfast.errors import ConfigError
+from holdfast.follower import FollowingRun
+from holdfast.lifecycle import checking, diffing, planning, reindex, usage
+from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle.place import Place
+from holdfast.model import Mode, Plan, metric_mode
+from holdfast.opening import IfExists, OnSaveError, RunOptions, open_run, writes_here
+from holdfast.placing import open_place
+from holdfast.policy.retention import KeepPolicy
+from holdfast.policy.saving import SavePolicy
+from holdfast.policy.stopping import StopPolicy
+from holdfast.reading import (
+    Explanation,
+    RunReader,
+    explain,
+    find,
+    find_best,
+    find_latest,
+    require_run,
+)
+from holdfast.run import Run
+from holdfast.storage import Capabilities
+
+_log = logging.getLogger("holdfast")
+
+_EVERY_STEPS = 100
+
+
+def open(
+    url: str | os.PathLike[str],
+    *,
+    mode: Literal["a", "r"] = "a",
+    catalog: str | None = None,
+    mirrors: Iterable[str] = (),
+) -> Store:
+    """Opens a store, creating it where there is none.
+
+    Args:
+        url: A path, or a ``file://`` URL.
+        mode: ``"a"`` to read and write; ``"r"`` for no lock and no write of any kind, chosen by
+            itself where the place is not writable.
+        catalog: Where the catalog is, instead of in the store: a path, or a SQLAlchemy URL such as
+            ``postgresql+psycopg://host/database``.
+        mirrors: Second places; not available yet.
+
+    Raises:
+        ConfigError: The place cannot be a store: it is a file, cannot be written, or its kind is
+            not supported.
+        NotFoundError: With ``mode="r"``, there is no store.
+        FormatError: It was written by a newer Holdfast.
+    """
+    if tuple(mirrors):
+        raise ConfigError(
+            "mirrors are not available in this version",
+            hint="leave mirrors= out; copy the store's folder to keep a second one",
+        )
+    return Store(open_place(url, mode=mode, catalog=catalog))
+
+
+class Store:
+    """A place that holds runs; made by `holdfast.open`."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._runs: list[Run] = []
+
+    def __repr__(self) -> str:
+        return f"<Store {self._place.label}>"
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def path(self) -> Path:
+        """The store's folder."""
+        return self._place.storage.root
+
+    @property
+    def id(self) -> str:
+        """What tells it from all other stores."""
+        return self._place.store_id
+
+    @property
+    def capabilities(self) -> Capabilities | None:
+        """What the place can do, as it was found at the opening; None where it is only read."""
+        return self._place.capabilities
+
+    @property
+    def writable(self) -> bool:
+        """Whether it was opened for writing."""
+        return self._place.writable
+
+    def close(self) -> None:
+        """Closes the runs that are still open, and the catalog."""
+        for run in self._runs:
+            run.close()
+        self._runs.clear()
+        self._place.catalog.close()
+
+    # -- runs --------------------------------------------------------------------------------
+
+    def run(
+        self,
+        name: str,
+        *,
+        metric: str | None = None,
+        mode: Mode | None = None,
+        save: SavePolicy | None = None,
+        keep: KeepPolicy | None = None,
+        stop: StopPolicy | None = None,
+        config: Mapping[str, Any] | None = None,
+        if_exists: IfExists = "resume",
+        parent: str | None = None,
+        on_save_error: OnSaveError = "warn",
+        snapshot: Literal["copy"] = "copy",
+        backlog: Backlog = "wait",
+    ) -> Run | FollowingRun:
+        """Opens a run for writing.
+
+        Args:
+            name: Letters, digits, ``.``, ``_``, ``-``, and ``/`` to nest.
+            metric: What "improved" and "best" mean unless they say otherwise.
+            mode: Its direction, ``"min"`` or ``"max"``, where its name does not say it.
+            save: When a checkpoint is worth taking. Left out: when the metric improves, and every
+                100 steps.
+            keep: Which checkpoints stay. Left out: all.
+            stop: When training should stop.
+            config: Stored with every checkpoint.
+            if_exists: ``"resume"``, ``"new"`` (a fresh numbered name) or ``"error"``.
+            parent: Name of the run that this one starts from.
+            on_save_error: ``"warn"``, or ``"raise"`` by the next `step`.
+            snapshot: How the state is copied.
+            backlog: What a save does while another one is under way: ``"wait"``, ``"skip"``, or
+                ``"latest"`` (take the place of the one that has not begun).
+
+        Raises:
+            ConfigError: An argument cannot be meant.
+            LockedError: Another process writes this run.
+        """
+        if snapshot != "copy":
+            raise ConfigError(
+                f"snapshot={snapshot!r} is not available in this version", hint='leave it at "copy"'
+            )
+        options = RunOptions(
+            save=save if save is not None else _default_save(metric),
+            keep=keep if keep is not None else keep_policies.all(),
+            stop=stop,
+            metric=metric,
+            mode=mode,
+            config=config or {},
+            if_exists=if_exists,
+            parent=parent,
+            on_save_error=on_save_error,
+            backlog=backlog,
+        ).bound()
+        if not writes_here():
+            return FollowingRun(self._place, name, options)
+        self._require_writable()
+        run = Run(self._place, open_run(self._place, name, options), options)
+        self._runs.append(run)
+        return run
+
+    def __getitem__(self, name: str) -> RunReader:
+        """Returns a run to read; takes no lock.
+
+        Raises:
+            NotFoundError: There is no such run; the error names the nearest one.
+        """
+        require_run(self._place, name)
+        return RunReader(self._place, name)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._place.catalog.run(name) is not None
+
+    def runs(self) -> list[RunReader]:
+        """Returns all runs, to read, sorted by name."""
+        names = sorted(info.name for info in self._place.catalog.runs())
+        return [RunReader(self._place, name) for name in names]
+
+    # -- checkpoints -------------------------------------------------------------------------
+
+    def checkpoints(
+        self,
+        run: str | None = None,
+        *,
+        where: str | None = None,
+        order_by: str = "-created_at",
+        limit: int | None = None,
+    ) -> list[Checkpoint]:
+        """Returns checkpoints, newest first.
+
+        Args:
+            run: Only those of this run.
+            where: A filter: ``"loss < 0.3 and step >= 100 and tag = prod"``.
+            order_by: A field or metric, with ``-`` in front for descending.
+            limit: How many at most.
+
+        Raises:
+            ConfigError: The filter cannot be read.
+            NotFoundError: There is no such run.
+        """
+        if run is not None:
+            require_run(self._place, run)
+        found = self._place.catalog.checkpoints(run, where=where, order_by=order_by, limit=limit)
+        return [Checkpoint(self._place, record) for record in found]
+
+    def get(self, reference: str) -> Checkpoint:
+        """Returns the checkpoint that a reference chooses.
+
+        Args:
+            reference: ``run@best:val_loss``, ``run@latest``, ``run@step:400``, ``run@tag:prod``,
+                or an id.
+
+        Raises:
+            NotFoundError: There is none.
+            ConfigError: It is no reference.
+        """
+        return find(self._place, references.parse(reference))
+
+    def best(self, metric: str, *, run: str | None = None, mode: Mode | None = None) -> Checkpoint:
+        """Returns the restorable checkpoint that is best by a metric.
+
+        Args:
+            metric: The metric.
+            run: Only checkpoints of this run.
+            mode: The metric's direction, where neither its name nor the run says it.
+
+        Raises:
+            NotFoundError: None has a finite value of it.
+            ConfigError: Its direction is unknown.
+        """
+        if run is not None:
+            return self[run].best(metric, mode=mode)
+        return find_best(self._place, metric, metric_mode(metric, mode), run=None)
+
+    def latest(self, run: str | None = None) -> Checkpoint:
+        """Returns the newest restorable checkpoint; raises `NotFoundError` without one."""
+        return find_latest(self._place, run)
+
+    def explain(self, reference: str) -> Explanation:
+        """Returns why a step was saved or skipped, and what became of its checkpoint and why.
+
+        Args:
+            reference: As for `get`; what it chooses may be deleted by now, and a step may have no
+                checkpoint at all.
+
+        Raises:
+            NotFoundError: Nothing is known of it.
+            ConfigError: It is no reference.
+        """
+        return explain(self._place, references.parse(reference))
+
+    def diff(
+        self, a: str | Checkpoint, b: str | Checkpoint, *, norms: bool = False
+    ) -> diffing.Difference:
+        """Returns how two checkpoints differ: metrics, configuration, and tensors by digest.
+
+        Args:
+            a: The first, or a reference to it.
+            b: The second.
+            norms: Read the tensors that changed, and measure how far they moved.
+        """
+        one, other = (self.get(c) if isinstance(c, str) else c for c in (a, b))
+        return diffing.compare(self._place, one.record, other.record, norms=norms)
+
+    # -- upkeep ------------------------------------------------------------------------------
+
+    def usage(self) -> usage.Usage:
+        """Returns what takes space, per run and in all; shared bytes are counted once."""
+        return usage.measure(self._place)
+
+    def prune(self, run: str | None = None, *, policy: KeepPolicy | str | None = None) -> Plan:
+        """Returns what a clean-up would keep, thin and delete; `Plan.apply` carries it out.
+
+        Args:
+            run: Only this run; left out, all.
+            policy: What to keep, or its text (``"best(5) | latest(2)"``); left out, what each run
+                was opened with.
+
+        Raises:
+            NotFoundError: There is no such run.
+            ConfigError: The text is no policy, or a run's metric is needed and unknown.
+        """
+        if run is not None:
+            require_run(self._place, run)
+        if isinstance(policy, str):
+            policy = parse_keep(policy)
+        return planning.prune(self._place, run, policy)
+
+    def delete(self, pattern: str) -> Plan:
+        """Returns a plan that deletes runs, or one checkpoint; `Plan.apply` carries it out.
+
+        Args:
+            pattern: A run's name, a glob pattern of names (``"study/*"``), or a reference.
+
+        Raises:
+            NotFoundError: Nothing matches.
+        """
+        return planning.delete(self._place, pattern)
+
+    def verify(
+        self,
+        target: str | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> checking.Verification:
+        """Reads checkpoints in full and compares every digest.
+
+        Args:
+            target: A run or a reference; left out, the whole store.
+            progress: Called with bytes as they are read.
+
+        Returns:
+            What was read and what is damaged; damage is noted, and set aside by every plan.
+        """
+        return checking.verify(self._place, target, progress=progress)
+
+    def repair(self, *, apply: bool = False) -> checking.Findings:
+        """Finds what interrupted work left behind and, with `apply`, sets it right.
+
+        No checkpoint is deleted by it, whatever its state.
+        """
+        return checking.repair(self._place, apply=apply)
+
+    def reindex(self, *, progress: Callable[[int], None] | None = None) -> int:
+        """Rebuilds the catalog from the files; returns the number of runs."""
+        return reindex.reindex(self._place, progress=progress or _ignore)
+
+    def _require_writable(self) -> None:
+        if not self._place.writable:
+            raise ConfigError(
+                f"{self._place.label} is open for reading only",
+                hint="open it with mode='a' where it can be written",
+            )
+
+
+def _default_save(metric: str | None) -> SavePolicy:
+    regularly = when.every(steps=_EVERY_STEPS)
+    return regularly if metric is None else when.improved() | regularly
+
+
+def _ignore(_: int) -> None:
+    pass
