@@ -53,7 +53,7 @@ def train(
             step, saved = show.parse_step(line)
             steps.append(step)
             if saved:
-                console.print(f"  {line.strip()}", highlight=False)
+                console.print(f"  {line.strip()}", highlight=False, markup=False, soft_wrap=True)
             elif not killed and kill_after is not None and step >= kill_after:
                 process.kill()
                 killed = True

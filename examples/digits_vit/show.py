@@ -44,7 +44,7 @@ def differing_steps(
 
 def checkpoints(store: holdfast.Store, run: str) -> Table:
     """Returns the checkpoints of a run, oldest first."""
-    table = Table("checkpoint", "step", "val_loss", "val_accuracy", "holds", "size", "new bytes")
+    table = Table("checkpoint", "step", "val_loss", "val_accuracy", "holds", "size")
     best = store.best("val_loss", run=run).id
     for checkpoint in store.checkpoints(run, order_by="created_at"):
         metrics = checkpoint.metrics
@@ -55,7 +55,6 @@ def checkpoints(store: holdfast.Store, run: str) -> Table:
             f"{metrics['val_accuracy']:.2%}" if "val_accuracy" in metrics else "",
             "model only" if checkpoint.thinned else f"{len(checkpoint.items)} items",
             megabytes(checkpoint.nbytes),
-            megabytes(checkpoint.stored_nbytes),
         )
     table.caption = "* the best by val_loss"
     return table
@@ -64,18 +63,20 @@ def checkpoints(store: holdfast.Store, run: str) -> Table:
 def decisions(store: holdfast.Store, run: str) -> Table:
     """Returns why each checkpoint was saved, and what became of it and why; oldest first."""
     table = Table("step", "saved because", "now", "because")
+    there = {checkpoint.id: checkpoint for checkpoint in store.checkpoints(run)}
     saved: dict[str, tuple[int, str]] = {}
-    fates: dict[str, tuple[str, str]] = {}
+    because: dict[str, str] = {}
     for decision in store[run].decisions():
         if decision.checkpoint_id is None:
             continue
         if decision.fate == "saved":
             saved[decision.checkpoint_id] = (decision.step, decision.reason)
         else:
-            fates[decision.checkpoint_id] = (decision.fate, decision.reason)
+            because[decision.checkpoint_id] = decision.reason
     for checkpoint_id, (step, reason) in saved.items():
-        fate, because = fates.get(checkpoint_id, ("kept", ""))
-        table.add_row(str(step), reason, fate, because)
+        checkpoint = there.get(checkpoint_id)
+        now = "deleted" if checkpoint is None else "thinned" if checkpoint.thinned else "kept"
+        table.add_row(str(step), reason, now, because.get(checkpoint_id, ""))
     return table
 
 

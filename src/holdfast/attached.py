@@ -33,6 +33,23 @@ class Attached:
         """Item name to live object."""
         return self._objects
 
+    def choose(self, items: Iterable[str] | None) -> Mapping[str, object]:
+        """Returns the live objects of these names; of all, where none are given.
+
+        Raises:
+            ConfigError: One of them is not attached.
+        """
+        if items is None:
+            return dict(self._objects)
+        chosen = list(items)
+        unknown = [name for name in chosen if name not in self._objects]
+        if unknown:
+            raise ConfigError(
+                f"{', '.join(unknown)} cannot be restored: not attached",
+                hint=f"attached: {', '.join(self._objects) or 'nothing'}",
+            )
+        return {name: self._objects[name] for name in chosen}
+
     def add(self, objects: Mapping[str, object]) -> int:
         """Takes objects in, after walking all of them; returns the bytes of all that is attached.
 

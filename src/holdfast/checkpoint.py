@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from holdfast.catalog import Catalog
 from holdfast.engine import names, reader
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
@@ -270,19 +271,17 @@ class Checkpoint:
         metrics = flatten_metrics(late_metrics)
         self._say(
             {"t": "report", "metrics": encode_numbers(metrics)},
+            lambda catalog: catalog.report(self.id, metrics),
             metrics={**self.metrics, **metrics},
         )
-        self._place.index(lambda catalog: catalog.report(self.id, metrics))
 
     def pin(self) -> None:
         """Protects it from every policy."""
-        self._say({"t": "pin"}, pinned=True)
-        self._place.index(lambda catalog: catalog.set_pinned(self.id, True))
+        self._say({"t": "pin"}, lambda catalog: catalog.set_pinned(self.id, True), pinned=True)
 
     def unpin(self) -> None:
         """Leaves it to the policies again."""
-        self._say({"t": "unpin"}, pinned=False)
-        self._place.index(lambda catalog: catalog.set_pinned(self.id, False))
+        self._say({"t": "unpin"}, lambda catalog: catalog.set_pinned(self.id, False), pinned=False)
 
     def tag(self, *tags: str) -> None:
         """Adds tags."""
@@ -295,10 +294,15 @@ class Checkpoint:
 
     def _retag(self, verb: str, changed: tuple[str, ...], tags: set[str]) -> None:
         after = tuple(sorted(tags))
-        self._say({"t": verb, "tags": list(changed)}, tags=after)
-        self._place.index(lambda catalog: catalog.set_tags(self.id, after))
+        self._say(
+            {"t": verb, "tags": list(changed)},
+            lambda catalog: catalog.set_tags(self.id, after),
+            tags=after,
+        )
 
-    def _say(self, record: Mapping[str, object], **changes: Any) -> None:
+    def _say(
+        self, record: Mapping[str, object], index: Callable[[Catalog], object], **changes: Any
+    ) -> None:
         if not self._place.writable:
             raise ConfigError(
                 f"{self._place.label} is open for reading only",
@@ -307,7 +311,9 @@ class Checkpoint:
         if not self._place.has_manifest(self.run, self.id):
             raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
         line = {"at": time.time(), "id": self.id, **record}
-        self._place.append(self.run, [line], durable=True)
+        # In one step with the mark of what the catalog has seen: killed between the two, it would
+        # be taken to know what it does not.
+        self._place.append(self.run, [line], durable=True, index=index)
         self._record = replace(self._record, info=replace(self.info, **changes))
 
 

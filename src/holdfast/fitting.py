@@ -195,8 +195,9 @@ class _TreeMatcher:
         }
         if not self._partial:
             live.clear()
-        # A Counter's own update() would add the counts up.
-        dict.update(live, parts)
+        # One by one: a Counter's update() adds the counts up.
+        for key, part in parts.items():
+            live[key] = part  # noqa: PERF403
         if type(live) is not dict:
             vars(live).update(vars(stored))
         return live

@@ -9,7 +9,6 @@ from typing import Any
 from holdfast import references
 from holdfast.attached import Attached
 from holdfast.checkpoint import Checkpoint
-from holdfast.errors import NotFoundError
 from holdfast.lifecycle.place import Place
 from holdfast.model import Kind, Verdict, flatten_metrics
 from holdfast.opening import RunOptions
@@ -62,21 +61,13 @@ class FollowingRun(RunReader):
 
     def resume(self, reference: str | None = None, *, items: Iterable[str] | None = None) -> int:
         """Restores what is attached, as `Run.resume`; the generators' states are rank 0's."""
-        chosen = self._attached.objects
-        if items is not None:
-            chosen = {name: chosen[name] for name in items}
-        if reference is not None:
-            checkpoint: Checkpoint | None = find(
-                self._place, references.parse_in_run(reference, self.name)
-            )
-            if checkpoint is not None:
-                restore(checkpoint, chosen, with_rng=False)
-        else:
-            try:
-                checkpoint = restore_newest(self._place, self.name, chosen, with_rng=False)
-            except NotFoundError:
-                checkpoint = None
-        return 0 if checkpoint is None else checkpoint.step + 1
+        chosen = self._attached.choose(items)
+        if reference is None:
+            newest = restore_newest(self._place, self.name, chosen, with_rng=False)
+            return 0 if newest is None else newest.step + 1
+        checkpoint = find(self._place, references.parse_in_run(reference, self.name))
+        restore(checkpoint, chosen, with_rng=False)
+        return checkpoint.step + 1
 
     def rollback(self, reference: str = "best") -> int:
         """Restores an earlier checkpoint, as `Run.rollback`."""
@@ -89,6 +80,7 @@ class FollowingRun(RunReader):
         /,
         *,
         epoch: int | None = None,
+        metadata: Mapping[str, Any] | None = None,
         **more_metrics: Any,
     ) -> Verdict:
         """Saves nothing; the stop policy sees the metrics of this process."""
@@ -125,6 +117,10 @@ class FollowingRun(RunReader):
 
     def finish(self, metrics: Mapping[str, Any] | None = None) -> None:
         """Does nothing: the process with ``RANK=0`` finishes the run."""
+
+    def stats(self) -> dict[str, Any]:
+        """Returns what `Run.stats` does of a process that saves nothing."""
+        return {"saved": 0, "failed": 0, "dropped": 0, "in_flight": False, "last_error": None}
 
     def close(self) -> None:
         """Does nothing: there is no lock to give up."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ from holdfast.errors import (
     SaveError,
     StorageFullError,
 )
+from holdfast.lifecycle.usage import Usage
 from holdfast.model import CheckpointInfo, Mode, metric_mode
 from holdfast.policy.saving import SavePolicy
 from holdfast.policy.thresholds import Size
@@ -138,15 +140,21 @@ class CheckpointManager:
     def stats(self) -> dict[str, Any]:
         """Returns what there is, per model and in all.
 
-        Per model: checkpoints kept, saves that failed, best loss and accuracy (None where not
-        reported), bytes stored, age of the last checkpoint in seconds. In all, also the budget.
+        Per model and in all: checkpoints kept, saves of this process that succeeded and failed,
+        best loss and accuracy (None where not reported), bytes stored, age of the last checkpoint
+        in seconds. In all, also the budget.
         """
         usage = self._store.usage()
-        models = {run.name: self._stats_of(run.name) for run in self._store.runs()}
+        models = {run.name: self._stats_of(run.name, usage) for run in self._store.runs()}
+        every = list(models.values())
         return {
             "models": models,
-            "checkpoints": sum(model["checkpoints"] for model in models.values()),
-            "failed": self._failures + sum(run.stats()["failed"] for run in self._runs.values()),
+            "checkpoints": sum(model["checkpoints"] for model in every),
+            "saved": sum(model["saved"] for model in every),
+            "failed": self._failures + sum(model["failed"] for model in every),
+            "best_loss": min(_known(every, "best_loss"), default=None),
+            "best_accuracy": max(_known(every, "best_accuracy"), default=None),
+            "last_age_s": min(_known(every, "last_age_s"), default=None),
             "stored_nbytes": usage.stored_nbytes,
             "budget_nbytes": self._budget_nbytes,
             "disk_usage": self._usage_text(usage.stored_nbytes),
@@ -171,10 +179,16 @@ class CheckpointManager:
         return "\n".join(lines)
 
     def close(self) -> None:
-        """Finishes what is under way and gives the models' runs up."""
+        """Finishes what is under way and gives the models' runs up.
+
+        Saves that failed were logged and counted when they did; they are no error here.
+        """
         self._runs.clear()
         self._models.clear()
-        self._store.close()
+        try:
+            self._store.close()
+        except (SaveError, StorageFullError) as error:
+            _log.error("on closing %s: %s", self._store.path, error)
 
     def _save_in(
         self, run: Run, reported: Mapping[str, Any], metadata: dict[str, Any], *, force: bool
@@ -213,16 +227,18 @@ class CheckpointManager:
             self._models[name] = model
         return run
 
-    def _stats_of(self, name: str) -> dict[str, Any]:
-        run = self._store[name]
-        kept = run.checkpoints()
-        best = self._runs[name].stats()["best"] if name in self._runs else {}
+    def _stats_of(self, name: str, usage: Usage) -> dict[str, Any]:
+        kept = self._store[name].checkpoints()
+        mine = self._runs[name].stats() if name in self._runs else {}
+        best = mine.get("best", {})
         infos = [checkpoint.metrics for checkpoint in kept]
         return {
             "checkpoints": len(kept),
-            "best_loss": _lowest("loss", infos, best),
-            "best_accuracy": _highest("accuracy", infos, best),
-            "stored_nbytes": self._store.usage().of(name).stored_nbytes,
+            "saved": mine.get("saved", 0),
+            "failed": mine.get("failed", 0),
+            "best_loss": min(_values("loss", infos, best), default=None),
+            "best_accuracy": max(_values("accuracy", infos, best), default=None),
+            "stored_nbytes": usage.of(name).stored_nbytes,
             "last_age_s": max(0.0, time.time() - kept[0].created_at) if kept else None,
         }
 
@@ -324,20 +340,16 @@ def _rule(strategy: str, metric: str, mode: Mode, *, every: int, by: float | str
     raise ConfigError(f"strategy={strategy!r} is unknown", hint="every_batch, if_better or hybrid")
 
 
-def _lowest(
+def _values(
     name: str, metrics: list[dict[str, float]], lineage: Mapping[str, tuple[float, float]]
-) -> float | None:
-    values = [m[name] for m in metrics if name in m and m[name] == m[name]]
-    values += [lineage[name][0]] if name in lineage else []
-    return min(values, default=None)
+) -> list[float]:
+    """Returns the finite values of a metric: of what is kept, and the extremes of the lineage."""
+    values = [m[name] for m in metrics if name in m and math.isfinite(m[name])]
+    return [*values, *lineage.get(name, ())]
 
 
-def _highest(
-    name: str, metrics: list[dict[str, float]], lineage: Mapping[str, tuple[float, float]]
-) -> float | None:
-    values = [m[name] for m in metrics if name in m and m[name] == m[name]]
-    values += [lineage[name][1]] if name in lineage else []
-    return max(values, default=None)
+def _known(models: list[dict[str, Any]], name: str) -> list[float]:
+    return [model[name] for model in models if model[name] is not None]
 
 
 def _close_all() -> None:

@@ -39,7 +39,7 @@ def open_place(
         )
     writable = mode == "a" and _is_writable(root)
     if mode == "a" and not writable:
-        if not root.is_dir():
+        if not (root / names.STORE_FILE).exists() and not (root / "runs").is_dir():
             raise ConfigError(
                 f"no permission to create a store at {root}",
                 hint="choose a place that you can write, or create the folder and give it to you",

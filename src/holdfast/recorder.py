@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from holdfast.catalog import Catalog
 from holdfast.engine.journal import Record
 from holdfast.engine.sealed import encode_numbers
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle.place import Place
 from holdfast.model import StepRow
 
@@ -73,7 +74,9 @@ class StepRecorder:
             def index(catalog: Catalog) -> None:
                 catalog.add_steps(self._run, rows)
                 for checkpoint_id, metrics in reports:
-                    catalog.report(checkpoint_id, metrics)
+                    # One still on its way gets them from the journal when it is catalogued.
+                    with contextlib.suppress(NotFoundError):
+                        catalog.report(checkpoint_id, metrics)
 
             nbytes = self._place.append(self._run, batch, durable=durable, index=index)
             # More may have been queued meanwhile, behind these.

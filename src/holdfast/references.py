@@ -53,3 +53,8 @@ def parse(text: str) -> Reference:
 def parse_in_run(text: str, run: str) -> Reference:
     """Returns what a reference says within a run, where ``best:loss`` alone is enough too."""
     return parse(text) if "@" in text or names.is_id(text) else parse(f"{run}@{text}")
+
+
+def is_reference(text: str) -> bool:
+    """Returns whether a text is meant as a reference, rightly written or not."""
+    return "@" in text or names.is_id(text)

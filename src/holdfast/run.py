@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import logging
 import time
-import weakref
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any
@@ -40,8 +39,9 @@ class Run(RunReader):
         self._opened = opened
         self._session = Session(place, opened, options)
         self._stepper = Stepper(self._session, options)
-        # What was promised is finished even if the script ends without close().
-        atexit.register(_close_quietly, weakref.ref(self))
+        # What was promised is finished even if the script ends without close(), and even if
+        # nothing but this refers to the run any more.
+        atexit.register(self._close_quietly)
 
     def __enter__(self) -> Run:
         return self
@@ -52,13 +52,13 @@ class Run(RunReader):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
+        if error is None or not self.open:
             self.close()
             return
         self._stepper.save_after_error()
         interrupted = isinstance(error, (KeyboardInterrupt, SystemExit))
         try:
-            self._session.close("interrupted" if interrupted else "failed")
+            self._leave("interrupted" if interrupted else "failed")
         except HoldfastError as late:
             # The loop's own error is on its way to the user and must not be hidden by this one.
             _log.error("on leaving %s: %s", self.name, late)
@@ -101,7 +101,7 @@ class Run(RunReader):
         """
         self._session.require_open()
         self._session.saver.drain()
-        objects = self._objects(items)
+        objects = self._session.attached.choose(items)
         with_rng = items is None and bool(objects)
         if reference is None:
             checkpoint = restore_newest(self._place, self.name, objects, with_rng=with_rng)
@@ -247,26 +247,35 @@ class Run(RunReader):
         seeds = {framework.name: framework.seeds() for framework in frameworks.present()}
         checkpoint = self.save(
             last.step,
-            {**last.metrics, **flatten_metrics(metrics)},
+            metrics,
             reason="final",
             kind="full" if self._session.attached else "metrics",
             metadata={"final": True, "environment": environment.describe_fully(seeds)},
         ).wait()
         self._announce_summary()
-        self._session.close("finished")
+        self._leave("finished", final=True)
         return checkpoint
 
     def close(self) -> None:
-        """Waits for saves, and gives the run up.
+        """Waits for saves, and gives the run up; another opening may go on with it.
+
+        The newest checkpoint stays whatever the keep policy says: only `finish` says that the
+        run is over.
 
         Raises:
             SaveError, StorageFullError: The last save failed and none succeeded since.
         """
-        if self._session.open:
-            self._announce_summary()
-        self._session.close("interrupted" if self._stepper.was_told_to_end else "finished")
+        if not self.open:
+            return
+        self._announce_summary()
+        self._leave("interrupted" if self._stepper.was_told_to_end else "finished")
 
     # -- what is known of it -----------------------------------------------------------------
+
+    @property
+    def open(self) -> bool:
+        """Whether it can still be written by this process."""
+        return self._session.open
 
     @property
     def status(self) -> RunStatus:
@@ -319,19 +328,6 @@ class Run(RunReader):
 
     # -- within ------------------------------------------------------------------------------
 
-    def _objects(self, items: Iterable[str] | None) -> Mapping[str, object]:
-        attached = self._session.attached.objects
-        if items is None:
-            return attached
-        chosen = list(items)
-        unknown = [name for name in chosen if name not in attached]
-        if unknown:
-            raise ConfigError(
-                f"{', '.join(unknown)} cannot be restored: not attached",
-                hint=f"attached: {', '.join(attached) or 'nothing'}",
-            )
-        return {name: attached[name] for name in chosen}
-
     def _named(self, checkpoint_or_step: Checkpoint | str | int) -> Checkpoint:
         if isinstance(checkpoint_or_step, Checkpoint):
             return checkpoint_or_step
@@ -354,12 +350,14 @@ class Run(RunReader):
             lines.append(f"best: {best.id} ({announcements.metrics_line(best.metrics)})")
         announcements.summary(self.name, lines)
 
+    def _leave(self, status: RunStatus, *, final: bool = False) -> None:
+        try:
+            self._session.close(status, final=final)
+        finally:
+            atexit.unregister(self._close_quietly)
 
-def _close_quietly(reference: weakref.ref[Run]) -> None:
-    run = reference()
-    if run is None:
-        return
-    try:
-        run._session.close("interrupted")
-    except HoldfastError as error:
-        _log.error("on leaving %s: %s", run.name, error)
+    def _close_quietly(self) -> None:
+        try:
+            self._session.close("interrupted")
+        except HoldfastError as error:
+            _log.error("on leaving %s: %s", self.name, error)

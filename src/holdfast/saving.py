@@ -22,11 +22,11 @@ from holdfast.engine.commit import ParentShards, commit
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
 from holdfast.engine.snapshot import ArenaPool, Snapshot
-from holdfast.errors import HoldfastError, NotFoundError
+from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import apply_plan
-from holdfast.model import Decision, Plan
+from holdfast.model import CheckpointRecord, Decision, Plan
 from holdfast.policy.retention import KeepPolicy
 from holdfast.recorder import StepRecorder
 from holdfast.tree import Flat
@@ -102,6 +102,7 @@ class Saver:
         self._pool = ArenaPool()
         self._worker = Worker(f"holdfast-{run}", idle=recorder.flush_quietly)
         self._parent: ParentShards | None = None
+        self._parent_id: str | None = None
         self._kept_reasons: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._last_created = max(
@@ -190,8 +191,10 @@ class Saver:
         """Waits until every save is durable or has failed."""
         self._worker.drain()
 
-    def reuse(self, manifest: Manifest | None) -> None:
-        """Names the checkpoint whose shards the next save may reuse."""
+    def descend_from(self, checkpoint_id: str | None) -> None:
+        """Names the checkpoint that the next save descends from, and whose shards it may reuse."""
+        manifest = _readable_manifest(self._place, checkpoint_id)
+        self._parent_id = checkpoint_id
         self._parent = ParentShards.read(self._place.storage, manifest) if manifest else None
 
     def stop(self) -> None:
@@ -206,6 +209,8 @@ class Saver:
     # -- on the saving thread ---------------------------------------------------------------
 
     def _save(self, draft: Manifest, snapshot: Snapshot, best_before: BestBefore) -> Checkpoint:
+        # Known only now: a save that was under way when the state was copied may have failed.
+        draft = replace(draft, parent=self._parent_id)
         note = {
             "t": "save",
             "at": draft.created_at,
@@ -236,16 +241,19 @@ class Saver:
                 discard.delete(self._place.storage, self._run, draft.id)
             raise
         self._parent = committed.shards
+        self._parent_id = draft.id
         record = committed.manifest.record()
         announcements.saved(record.info, best_before=best_before)
-        indexed = self._place.index(lambda catalog: self._catalogue(catalog, committed.manifest))
+        # Metrics may have been reported since the state was copied, here or elsewhere.
+        self._history.refresh()
+        record = replace(record, info=self._history.overlay(record.info))
+        indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
         self._place.mark_seen(self._run)
         if indexed:
             self.retain()
         return Checkpoint(self._place, record)
 
-    def _catalogue(self, catalog: Catalog, manifest: Manifest) -> None:
-        record = manifest.record()
+    def _catalogue(self, catalog: Catalog, record: CheckpointRecord) -> None:
         catalog.put_checkpoint(record)
         decision = Decision(
             record.info.created_at, "saved", record.info.reason, record.info.step, record.info.id
@@ -318,11 +326,12 @@ class Saver:
             _log.error("that failure could not be noted in the journal: %s", second)
 
 
-def parent_manifest(place: Place, checkpoint_id: str | None) -> Manifest | None:
-    """Returns the manifest of a parent; None where there is none (any more)."""
+def _readable_manifest(place: Place, checkpoint_id: str | None) -> Manifest | None:
+    """Returns the manifest of a parent; None where there is none (any more), or a damaged one."""
     if checkpoint_id is None:
         return None
     try:
         return place.manifest(checkpoint_id)
-    except NotFoundError:
+    except (NotFoundError, IntegrityError, FormatError):
+        # Damage is for verification and resume to report; a save just reuses nothing.
         return None

@@ -19,7 +19,7 @@ from holdfast.lineage import Lineage
 from holdfast.model import CheckpointInfo, Decision, Kind, Moment, RunStatus, StepRow
 from holdfast.opening import OpenedRun, RunOptions
 from holdfast.recorder import StepRecorder
-from holdfast.saving import Saver, parent_manifest
+from holdfast.saving import Saver
 from holdfast.signals import SignalWatch
 
 _log = logging.getLogger("holdfast")
@@ -97,7 +97,7 @@ class Session:
     def _set_lineage(self, checkpoint_id: str | None) -> None:
         with self._lock:
             self._lineage = Lineage.behind(self._opened.history, checkpoint_id)
-        self.saver.reuse(parent_manifest(self._place, checkpoint_id))
+        self.saver.descend_from(checkpoint_id)
 
     def _forget(self, checkpoint_id: str) -> None:
         with self._lock:
@@ -181,7 +181,12 @@ class Session:
             awaiting=info.awaiting,
             items={},
         )
-        pending = self.saver.submit(draft, flats, best_before=best, started=started)
+        try:
+            pending = self.saver.submit(draft, flats, best_before=best, started=started)
+        except BaseException:
+            # Not even copied: no room in memory, or a device that failed.
+            self._forget(checkpoint_id)
+            raise
         return checkpoint_id, pending
 
     def note_refusal(self, row: StepRow, error: HoldfastError) -> None:
@@ -216,8 +221,13 @@ class Session:
             self._raised = error
             raise error
 
-    def close(self, status: RunStatus) -> None:
+    def close(self, status: RunStatus, *, final: bool = False) -> None:
         """Finishes what was promised, notes the status, and gives the lock up.
+
+        Args:
+            status: How the run ended.
+            final: Whether it is over for good: only then may the keep policy take the newest
+                checkpoint and what awaits a score. A loop that was just left may go on later.
 
         Raises:
             SaveError, StorageFullError: The last save failed and none succeeded since.
@@ -231,7 +241,7 @@ class Session:
         try:
             self.recorder.flush(line, durable=True)
             self._place.index(lambda catalog: catalog.set_status(self.name, status))
-            if status == "finished":
+            if final:
                 self.saver.retain(finished=True)
         finally:
             self.signals.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -11,15 +12,16 @@ from typing import Any
 from holdfast.attached import Chosen
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine.background import Pending
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError, HoldfastError, SaveError
 from holdfast.model import Kind, StepRow, Verdict, flatten_metrics
 from holdfast.opening import RunOptions
 from holdfast.session import Session, updates
 
 _log = logging.getLogger("holdfast")
 
-#: Saves for these reasons are the last chance: they never give way to back-pressure.
-_URGENT = frozenset({"preempted", "interrupted", "deadline"})
+#: Saves for these reasons are the last chance: they never give way to back-pressure. In a joined
+#: policy they may stand behind other reasons.
+_URGENT = re.compile(r"(?:^|; | and )(preempted|interrupted|deadline):")
 
 
 class Stepper:
@@ -36,6 +38,8 @@ class Stepper:
         self._stopped = False
         self._ended = False
         self._warned = False
+        own = () if options.metric is None else (options.metric,)
+        self._ranked_by = options.keep.metrics().union(own)
         self._saved_id: str | None = None
         self._metadata: Mapping[str, Any] = {}
         self._updates = updates()
@@ -91,9 +95,10 @@ class Stepper:
             verdict = self._decide(self.last, metrics)
         self._advance_stop(metrics)
         self._updates = updates()
-        if self._session.signals.preempted or verdict.code in _URGENT:
+        urgent = _urgent(verdict)
+        if self._session.signals.preempted or urgent:
             self._session.saver.drain()
-            self._ended = self._ended or verdict.code == "deadline"
+            self._ended = self._ended or "deadline" in urgent
         if self._session.signals.interrupted:
             raise KeyboardInterrupt
         return verdict
@@ -109,14 +114,20 @@ class Stepper:
     ) -> Pending[Checkpoint]:
         """Does what `Run.save` says."""
         started = time.perf_counter()
+        reported = row
+        if row.step == self.last.step:
+            # What was reported at this very step belongs to its checkpoint.
+            row = replace(row, metrics={**self.last.metrics, **row.metrics}, epoch=self.last.epoch)
+        self._warn_of_missing_metric(row, awaiting)
         self._session.saver.admit("wait", label=f"step {row.step}")
+        self._session.recorder.add(reported)
         checkpoint_id, pending = self._session.submit(
             row, started=started, kind=kind, items=items, metadata=metadata, awaiting=awaiting
         )
-        if not self._began or row.step != self.last.step:
-            self.last = replace(row, saved=False, reason="")
-            self._began = True
+        self.last = replace(row, saved=False, reason="")
+        self._began = True
         self._saved_id = checkpoint_id
+        self._advance_stop(reported.metrics)
         return pending
 
     def save_after_error(self) -> None:
@@ -129,7 +140,7 @@ class Stepper:
             return
         row = replace(self.last, at=time.time())
         verdict = self._options.save.decide(self._session.moment(row, interrupted=True))
-        if verdict.code != "interrupted":
+        if "interrupted" not in _urgent(verdict):
             return
         if updates() != self._updates:
             _log.warning("no last save: the loop broke off in the middle of a step")
@@ -166,7 +177,7 @@ class Stepper:
     def _attempt(
         self, row: StepRow, verdict: Verdict, metrics: Mapping[str, float], started: float
     ) -> Verdict:
-        backlog = "wait" if verdict.code in _URGENT else self._options.backlog
+        backlog = "wait" if _urgent(verdict) else self._options.backlog
         if not self._session.saver.admit(backlog, label=f"step {row.step}"):
             verdict = Verdict(False, f"skipped: a save is under way; otherwise {verdict.reason}")
             self._record(metrics, verdict)
@@ -180,9 +191,19 @@ class Stepper:
                 metadata=self._metadata,
             )
         except HoldfastError as error:
-            self._session.note_refusal(row, error)
-            return Verdict(False, f"failed: {error.message}")
+            return self._refused(row, error)
+        except Exception as error:  # noqa: BLE001 - a failing save never ends training
+            wrapped = SaveError(
+                f"the state could not be copied: {type(error).__name__}: {error}",
+                hint="see its cause: a state_dict() that raised, or no memory for the copy",
+            )
+            wrapped.__cause__ = error
+            return self._refused(row, wrapped)
         return verdict
+
+    def _refused(self, row: StepRow, error: HoldfastError) -> Verdict:
+        self._session.note_refusal(row, error)
+        return Verdict(False, f"failed: {error.message}")
 
     def _record(self, metrics: Mapping[str, float], verdict: Verdict) -> None:
         row = self.last
@@ -198,18 +219,23 @@ class Stepper:
             self._stopped = True
             _log.info("%s should stop (%s)", self._session.name, verdict.reason)
 
-    def _warn_of_missing_metric(self, row: StepRow) -> None:
-        metric = self._options.metric
-        if metric is None or metric in row.metrics or self._warned:
+    def _warn_of_missing_metric(self, row: StepRow, awaiting: tuple[str, ...] = ()) -> None:
+        missing = self._ranked_by.difference(row.metrics, awaiting)
+        if not missing or self._warned:
             return
         self._warned = True
         _log.warning(
-            "step %d of %s is saved without its metric %r, so it ranks last; it has %s",
+            "step %d of %s is saved without its metric %s, so it ranks last; it has %s",
             row.step,
             self._session.name,
-            metric,
+            " and ".join(repr(metric) for metric in sorted(missing)),
             ", ".join(row.metrics) or "no metrics",
         )
+
+
+def _urgent(verdict: Verdict) -> frozenset[str]:
+    """Returns those codes of a verdict that are a last chance."""
+    return frozenset(_URGENT.findall(verdict.reason)) if verdict.save else frozenset()
 
 
 def check_step(step: object) -> int:

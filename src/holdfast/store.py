@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from holdfast import keep as keep_policies
 from holdfast import references, when
+from holdfast.adopting import adopt
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine.background import Backlog
 from holdfast.errors import ConfigError
 from holdfast.follower import FollowingRun
-from holdfast.lifecycle import checking, diffing, planning, reindex, usage
-from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle import diffing
+from holdfast.lifecycle.importing import read_foreign
 from holdfast.lifecycle.place import Place
-from holdfast.model import Mode, Plan, metric_mode
+from holdfast.model import Mode, flatten_metrics, metric_mode
 from holdfast.opening import IfExists, OnSaveError, RunOptions, open_run, writes_here
 from holdfast.placing import open_place
 from holdfast.policy.retention import KeepPolicy
@@ -35,6 +37,7 @@ from holdfast.reading import (
 )
 from holdfast.run import Run
 from holdfast.storage import Capabilities
+from holdfast.upkeep import Upkeep
 
 _log = logging.getLogger("holdfast")
 
@@ -72,11 +75,11 @@ def open(
     return Store(open_place(url, mode=mode, catalog=catalog))
 
 
-class Store:
+class Store(Upkeep):
     """A place that holds runs; made by `holdfast.open`."""
 
     def __init__(self, place: Place) -> None:
-        self._place = place
+        super().__init__(place)
         self._runs: list[Run] = []
 
     def __repr__(self) -> str:
@@ -91,6 +94,10 @@ class Store:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            # A loop that broke off did not finish its runs.
+            for run in self._runs:
+                run.__exit__(kind, error, trace)
         self.close()
 
     @property
@@ -114,11 +121,17 @@ class Store:
         return self._place.writable
 
     def close(self) -> None:
-        """Closes the runs that are still open, and the catalog."""
-        for run in self._runs:
-            run.close()
-        self._runs.clear()
-        self._place.catalog.close()
+        """Closes the runs that are still open, and the catalog.
+
+        Raises:
+            SaveError, StorageFullError: The last save of a run failed and none succeeded since;
+                the other runs are closed all the same.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._place.catalog.close)
+            for run in self._runs:
+                stack.callback(run.close)
+            self._runs.clear()
 
     # -- runs --------------------------------------------------------------------------------
 
@@ -179,8 +192,13 @@ class Store:
         if not writes_here():
             return FollowingRun(self._place, name, options)
         self._require_writable()
-        run = Run(self._place, open_run(self._place, name, options), options)
-        self._runs.append(run)
+        opened = open_run(self._place, name, options)
+        try:
+            run = Run(self._place, opened, options)
+        except BaseException:
+            opened.lock.release()
+            raise
+        self._runs = [*(known for known in self._runs if known.open), run]
         return run
 
     def __getitem__(self, name: str) -> RunReader:
@@ -273,6 +291,39 @@ class Store:
         """
         return explain(self._place, references.parse(reference))
 
+    def import_checkpoint(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        run: str,
+        step: int | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Checkpoint:
+        """Makes a checkpoint out of what another tool wrote; no code in it is run.
+
+        Args:
+            path: A safetensors or torch file, a folder of Hugging Face's tools, or an export.
+            run: The run that it becomes a checkpoint of; it may exist.
+            step: Its step; left out, what the files say, or 0.
+            metrics: Metric name to number, over those that the files tell.
+            metadata: Stored with it.
+
+        Raises:
+            ConfigError: There is nothing that is understood.
+            FormatError: A file is damaged, or cannot be read without running code in it.
+            LockedError: Another process writes the run.
+        """
+        self._require_writable()
+        return adopt(
+            self._place,
+            read_foreign(Path(path)),
+            run=run,
+            step=step,
+            metrics=flatten_metrics(metrics),
+            metadata=metadata or {},
+        )
+
     def diff(
         self, a: str | Checkpoint, b: str | Checkpoint, *, norms: bool = False
     ) -> diffing.Difference:
@@ -286,69 +337,6 @@ class Store:
         one, other = (self.get(c) if isinstance(c, str) else c for c in (a, b))
         return diffing.compare(self._place, one.record, other.record, norms=norms)
 
-    # -- upkeep ------------------------------------------------------------------------------
-
-    def usage(self) -> usage.Usage:
-        """Returns what takes space, per run and in all; shared bytes are counted once."""
-        return usage.measure(self._place)
-
-    def prune(self, run: str | None = None, *, policy: KeepPolicy | str | None = None) -> Plan:
-        """Returns what a clean-up would keep, thin and delete; `Plan.apply` carries it out.
-
-        Args:
-            run: Only this run; left out, all.
-            policy: What to keep, or its text (``"best(5) | latest(2)"``); left out, what each run
-                was opened with.
-
-        Raises:
-            NotFoundError: There is no such run.
-            ConfigError: The text is no policy, or a run's metric is needed and unknown.
-        """
-        if run is not None:
-            require_run(self._place, run)
-        if isinstance(policy, str):
-            policy = parse_keep(policy)
-        return planning.prune(self._place, run, policy)
-
-    def delete(self, pattern: str) -> Plan:
-        """Returns a plan that deletes runs, or one checkpoint; `Plan.apply` carries it out.
-
-        Args:
-            pattern: A run's name, a glob pattern of names (``"study/*"``), or a reference.
-
-        Raises:
-            NotFoundError: Nothing matches.
-        """
-        return planning.delete(self._place, pattern)
-
-    def verify(
-        self,
-        target: str | None = None,
-        *,
-        progress: Callable[[int], None] | None = None,
-    ) -> checking.Verification:
-        """Reads checkpoints in full and compares every digest.
-
-        Args:
-            target: A run or a reference; left out, the whole store.
-            progress: Called with bytes as they are read.
-
-        Returns:
-            What was read and what is damaged; damage is noted, and set aside by every plan.
-        """
-        return checking.verify(self._place, target, progress=progress)
-
-    def repair(self, *, apply: bool = False) -> checking.Findings:
-        """Finds what interrupted work left behind and, with `apply`, sets it right.
-
-        No checkpoint is deleted by it, whatever its state.
-        """
-        return checking.repair(self._place, apply=apply)
-
-    def reindex(self, *, progress: Callable[[int], None] | None = None) -> int:
-        """Rebuilds the catalog from the files; returns the number of runs."""
-        return reindex.reindex(self._place, progress=progress or _ignore)
-
     def _require_writable(self) -> None:
         if not self._place.writable:
             raise ConfigError(
@@ -360,7 +348,3 @@ class Store:
 def _default_save(metric: str | None) -> SavePolicy:
     regularly = when.every(steps=_EVERY_STEPS)
     return regularly if metric is None else when.improved() | regularly
-
-
-def _ignore(_: int) -> None:
-    pass

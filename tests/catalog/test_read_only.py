@@ -197,7 +197,7 @@ def test_a_copy_is_of_one_moment(path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(snapshot, "_copy", copy_and_lose_the_log)
         with Catalog.open(path, store_id="s", read_only=True) as reader:
             assert (reader.state, reader.count()) == ("ok", 5)
-        assert len(copied) == 2
+        assert len(copied) >= 2
 
 
 def test_a_catalog_that_never_rests_is_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

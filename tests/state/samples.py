@@ -119,4 +119,10 @@ def bits(tensor):
     plain = tensor.detach().resolve_conj().resolve_neg().cpu()
     if plain.element_size() == 1:
         plain = plain.view(torch.uint8)
-    return plain.reshape(-1).clone().view(torch.uint8).numpy().tobytes()
+    return (
+        torch.empty(plain.numel(), dtype=plain.dtype)
+        .copy_(plain.reshape(-1))
+        .view(torch.uint8)
+        .numpy()
+        .tobytes()
+    )

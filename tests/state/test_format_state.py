@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.state.samples import LIVE, TORCH_DTYPES, Color, Point, check_same, stage
 
 from holdfast import items, tree
 from holdfast.frameworks import STORED
+from tests.state.samples import LIVE, TORCH_DTYPES, Color, Point, check_same, stage
 
 PAGE = (Path(__file__).parents[2] / "docs" / "format-state.md").read_text(encoding="utf-8")
 

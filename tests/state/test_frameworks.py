@@ -28,7 +28,9 @@ print("fine")
 
 
 def test_torch_is_imported_when_a_tensor_is_loaded_and_not_before():
-    done = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", APART], capture_output=True, text=True, check=False
+    )
     assert done.stdout == "fine\n", done.stderr
 
 

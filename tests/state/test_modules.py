@@ -7,11 +7,11 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from tests.state.samples import captured, check_same, restore
 from torch import nn
 
 from holdfast import items, tree
 from holdfast.errors import TreeError
+from tests.state.samples import captured, check_same, restore
 
 
 def network():
@@ -144,9 +144,7 @@ def test_names_are_bare_whatever_wraps_the_model(out_of, into):
     model = network()
     live = into(model)
     plan = restore(live, captured(saved))
-    check_same(
-        list(state_of(model).values()), list(state_of(trained()).values())
-    )
+    check_same(list(state_of(model).values()), list(state_of(trained()).values()))
     assert plan.loaded == tuple(network().state_dict())
 
 
@@ -182,15 +180,15 @@ def test_all_that_does_not_fit_is_listed_and_partial_loads_the_rest():
         "model.d.bias: missing in the checkpoint",
         "model.old.weight: unexpected, the module has none of that name",
     ]
-    with pytest.raises(TreeError, match="model.old.weight"):
+    with pytest.raises(TreeError, match=r"model\.old\.weight"):
         plan.finish(buffers)
     check_same(state_of(live), before)
     plan = restore(live, (skeleton, buffers), partial=True)
     assert plan.loaded == ("a.weight", "a.bias")
     assert plan.needed == {"a.weight", "a.bias"}
     assert torch.equal(live["a"].weight, saved["a"].weight)
-    check_same({**state_of(live), **{k: 0 for k in ("a.weight", "a.bias")}},
-               {**before, **{k: 0 for k in ("a.weight", "a.bias")}})  # fmt: skip
+    for name in before.keys() - {"a.weight", "a.bias"}:
+        check_same(state_of(live)[name], before[name])
 
 
 class Counting(nn.Linear):
@@ -218,7 +216,7 @@ def test_extra_states_travel():
 def test_an_extra_state_that_cannot_be_stored_is_named():
     model = Counting()
     model.seen = object()
-    with pytest.raises(TreeError, match="model._extra_state: <class 'object'>"):
+    with pytest.raises(TreeError, match=r"model\._extra_state: <class 'object'>"):
         items.capture(model, path="model")
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.state.samples import captured
 
 from holdfast import items, tree
 from holdfast.errors import TreeError
+from tests.state.samples import captured
 
 
 class Flags(enum.Flag):
@@ -31,7 +31,7 @@ class MyArray(np.ndarray):
 
 
 class Outer(namedtuple("Inner", ["a"])):
-    pass
+    __slots__ = ()
 
 
 Odd = namedtuple("Odd", ["é"])
@@ -57,7 +57,10 @@ REFUSED = [
     (np.zeros(1, [("a", "O")]), "Python objects"),
     (np.zeros(2, "V0"), "no bytes"),
     (np.zeros(2).view(MyArray), "asarray"),
-    (np.zeros(2, {"names": ["a", "b"], "formats": ["<i2", "<i2"], "offsets": [2, 0]}), "no portable"),
+    (
+        np.zeros(2, {"names": ["a", "b"], "formats": ["<i2", "<i2"], "offsets": [2, 0]}),
+        "no portable",
+    ),
     (torch.zeros(2, device="meta"), "meta device"),
     (torch.eye(2).to_sparse(), "to_dense"),
     (torch.eye(2).to_sparse_csr(), "to_dense"),

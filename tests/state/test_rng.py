@@ -8,10 +8,10 @@ import random
 import numpy as np
 import pytest
 import torch
-from tests.state.samples import stage
 
 from holdfast import frameworks, rng, tree
 from holdfast.errors import TreeError
+from tests.state.samples import stage
 
 
 def draw():
@@ -20,8 +20,8 @@ def draw():
         random.random(),
         random.gauss(0, 1),
         random.getrandbits(100),
-        *np.random.random(3),
-        np.random.standard_normal(),
+        *np.random.random(3),  # noqa: NPY002 - the global generator is meant
+        np.random.standard_normal(),  # noqa: NPY002
         *torch.randn(3).tolist(),
         torch.randint(100, (1,)).item(),
     ]

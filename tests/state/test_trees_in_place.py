@@ -7,9 +7,9 @@ from collections import Counter, OrderedDict
 import numpy as np
 import pytest
 import torch
-from tests.state.samples import LIVE, Color, Point, captured, check_same, restore
 
 from holdfast import items
+from tests.state.samples import LIVE, Color, Point, captured, check_same, restore
 
 
 def test_nested_containers_and_arrays_keep_their_identity():

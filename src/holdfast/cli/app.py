@@ -41,11 +41,9 @@ def _before(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_show_version, is_eager=True, help="Print the version."
-        ),
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Checkpoints of training runs: find them, judge them, look after them.

@@ -31,10 +31,9 @@ def sparkline(values: Sequence[float], *, width: int) -> str:
     low, high = min(finite), max(finite)
     top = len(_BARS) - 1
     return "".join(
-        " " if not math.isfinite(value)
-        else _BARS[round((value - low) / (high - low) * top) if high > low else 0]
+        _BARS[round(_share(value, low, high) * top)] if math.isfinite(value) else " "
         for value in groups
-    )  # fmt: skip
+    )
 
 
 def plot(points: Points, *, width: int, height: int) -> list[str]:
@@ -55,8 +54,7 @@ def plot(points: Points, *, width: int, height: int) -> list[str]:
     canvas = _Canvas(max(width - margin - 2, 1), height)
 
     def place(step: int, value: float) -> tuple[float, float]:
-        across = (step - first) / (last - first) if last > first else 0.0
-        up = (value - low) / (high - low) if high > low else 0.5
+        across, up = _share(step, first, last), _share(value, low, high)
         return across * (canvas.dots_across - 1), (1 - up) * (canvas.dots_down - 1)
 
     for (step, value), (following, after) in pairwise(points):
@@ -64,9 +62,7 @@ def plot(points: Points, *, width: int, height: int) -> list[str]:
             canvas.line(place(step, value), place(following, after))
     for step, value in finite:
         canvas.line(place(step, value), place(step, value))
-    rows = [
-        f"{labels.get(row, ''):>{margin}} ┤{text}" for row, text in enumerate(canvas.rows())
-    ]
+    rows = [f"{labels.get(row, ''):>{margin}} ┤{text}" for row, text in enumerate(canvas.rows())]
     left, right = f"step {first}", str(last)
     room = max(canvas.width - len(left) - len(right), 1)
     return [*rows, f"{'':>{margin}}  {left}{' ' * room}{right}"]
@@ -88,6 +84,12 @@ class _Canvas:
 
     def rows(self) -> list[str]:
         return ["".join(map(chr, cells)).rstrip(chr(_BLANK)) for cells in self._cells]
+
+
+def _share(value: float, low: float, high: float) -> float:
+    """Returns where a value lies between two others, 0 to 1; halves, so that nothing overflows."""
+    span = high / 2 - low / 2
+    return (value / 2 - low / 2) / span if span > 0 else 0.0
 
 
 def _grouped(values: Sequence[float], width: int) -> list[float]:

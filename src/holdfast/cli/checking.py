@@ -25,12 +25,12 @@ def register(app: typer.Typer) -> None:
         examples=("holdfast verify", "holdfast verify digits-cnn@best"),
         panel=_PANEL,
     )(_verify)
-    command(
-        app, "usage", examples=("holdfast usage", "holdfast usage --budget 2GB"), panel=_PANEL
-    )(_usage)
-    command(
-        app, "doctor", examples=("holdfast doctor", "holdfast doctor --apply"), panel=_PANEL
-    )(_doctor)
+    command(app, "usage", examples=("holdfast usage", "holdfast usage --budget 2GB"), panel=_PANEL)(
+        _usage
+    )
+    command(app, "doctor", examples=("holdfast doctor", "holdfast doctor --apply"), panel=_PANEL)(
+        _doctor
+    )
     command(app, "reindex", examples=("holdfast reindex",), panel=_PANEL)(_reindex)
 
 
@@ -134,10 +134,12 @@ def _doctor(
         found = store.repair(apply=apply)
         place = dict(_place(store))
     if out.as_json:
-        out.data({"place": place, "findings": found.as_dict()["findings"]})
+        out.data({"place": place, **found.as_dict()})
         return
     out.facts((name.replace("_", " "), _answer(value)) for name, value in place.items())
     out.lines([""])
+    if found.busy:
+        out.note(f"Written at this moment, looked at in part: {', '.join(found.busy)}.")
     if not found.findings:
         out.lines(["Nothing was left behind."])
         return
@@ -197,7 +199,7 @@ def _nbytes(store: holdfast.Store, target: str | None) -> int:
         chosen = store.checkpoints(target)
     else:
         chosen = [store.get(target)]
-    return sum(sum(checkpoint.info.shards.values()) for checkpoint in chosen)
+    return sum(checkpoint.nbytes for checkpoint in chosen)
 
 
 def _show_damage(out: Output, found: Any) -> None:

@@ -48,7 +48,10 @@ QuietOption = Annotated[
 VerboseOption = Annotated[
     bool,
     typer.Option(
-        "--verbose", "-v", help="Show the log, and where an error came from.", rich_help_panel=_PANEL
+        "--verbose",
+        "-v",
+        help="Show the log, and where an error came from.",
+        rich_help_panel=_PANEL,
     ),
 ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from holdfast.cli.formatting import count, number
+from holdfast.cli.formatting import count, number, value_text
 from holdfast.cli.output import Column, Output
 
 _NAMED = 20
@@ -38,8 +38,8 @@ def show_difference(out: Output, difference: Any) -> None:
                 [
                     (
                         path,
-                        "" if change.kind == "added" else repr(change.before),
-                        "" if change.kind == "removed" else repr(change.after),
+                        "" if change.kind == "added" else value_text(change.before),
+                        "" if change.kind == "removed" else value_text(change.after),
                     )
                     for path, change in values.items()
                 ],

@@ -13,6 +13,8 @@ _HOUR = 60 * _MINUTE
 _DAY = 24 * _HOUR
 _JUST_NOW_S = 2
 _OLD_DAYS = 60
+#: A mapping with more values than this would bury what stands around it.
+_MANY = 12
 _TINY, _HUGE = 1e-3, 1e6
 
 
@@ -82,13 +84,25 @@ def printable(text: str) -> str:
     )
 
 
-def flattened(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields the leaves of nested mappings as ``("net.depth", "4")``."""
+def leaves(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields nested values as ``("net.depth", "4")``; large mappings by their size alone."""
+    for key, value in values.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and 0 < _size(value) <= _MANY:
+            yield from leaves(value, f"{path}.")
+        else:
+            yield path, value_text(value)
+
+
+def value_text(value: object) -> str:
+    """Returns a value of a configuration: text as it is, a mapping by its size."""
     if isinstance(value, Mapping) and value:
-        for key, inner in value.items():
-            yield from flattened(inner, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, value if isinstance(value, str) else repr(value)
+        return f"{count(_size(value), 'value')}, see --json"
+    return value if isinstance(value, str) else repr(value)
+
+
+def _size(value: object) -> int:
+    return sum(map(_size, value.values())) if isinstance(value, Mapping) else 1
 
 
 def strict(value: object) -> object:

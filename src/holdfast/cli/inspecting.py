@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ from holdfast.cli.comparing import show_difference
 from holdfast.cli.formatting import (
     age,
     count,
-    flattened,
+    leaves,
     metrics_text,
     moment,
     nbytes_text,
@@ -33,6 +33,14 @@ from holdfast.model import Decision, StepRow
 _PANEL = "Look"
 _PLOT_HEIGHT = 12
 _SPARK_WIDTH = 60
+_FATES = {
+    "saved": "saved",
+    "skipped": "not saved",
+    "failed": "save failed",
+    "kept": "kept",
+    "thinned": "thinned",
+    "deleted": "deleted",
+}
 
 Chosen = Annotated[
     str,
@@ -87,7 +95,8 @@ def _show(session: Session, reference: Chosen) -> None:
         info, items = checkpoint.info, dict(_items(checkpoint))
         # The manifest can be damaged: what the catalog knows is shown before it is read.
         if out.as_json:
-            config, code = checkpoint.config, list(_loading(store, checkpoint))
+            config = checkpoint.config
+            code = list(_loading(store, checkpoint)) if info.items else []
             out.data(
                 {
                     **records.of_checkpoint(checkpoint),
@@ -123,11 +132,11 @@ def _show(session: Session, reference: Chosen) -> None:
                 for name, nbytes in items.items()
             ),
         )
-        _show_part(session, "Configuration", _leaves(checkpoint.config))
-        _show_part(session, "Metadata", _leaves(checkpoint.metadata))
+        _show_part(session, "Configuration", leaves(checkpoint.config))
+        _show_part(session, "Metadata", leaves(checkpoint.metadata))
         if info.items:
             out.heading("Load it")
-            out.lines(_loading(store, checkpoint))
+            out.code(_loading(store, checkpoint))
 
 
 def _show_part(session: Session, title: str, pairs: Iterator[tuple[str, str]]) -> None:
@@ -135,11 +144,6 @@ def _show_part(session: Session, title: str, pairs: Iterator[tuple[str, str]]) -
     if found:
         session.out.heading(title)
         session.out.facts(found)
-
-
-def _leaves(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for key, value in values.items():
-        yield from flattened(value, key)
 
 
 def _items(checkpoint: holdfast.Checkpoint) -> Iterator[tuple[str, int]]:
@@ -154,12 +158,12 @@ def _sizes(checkpoint: holdfast.Checkpoint) -> str:
 
 
 def _loading(store: holdfast.Store, checkpoint: holdfast.Checkpoint) -> Iterator[str]:
-    item = "model" if "model" in checkpoint.items else next(iter(checkpoint.items), None)
+    item = "model" if "model" in checkpoint.items else checkpoint.items[0]
     yield "import holdfast"
     yield f'checkpoint = holdfast.open({str(store.path)!r}, mode="r").get({checkpoint.id!r})'
-    if item is not None and item.isidentifier():
+    if item.isidentifier():
         yield f"checkpoint.restore({item}={item})"
-    elif item is not None:
+    else:
         yield f"state = checkpoint.load({item!r})"
 
 
@@ -196,34 +200,44 @@ def _explain(session: Session, reference: Chosen) -> None:
                 }
             )
             return
-        out.lines([f"{told.run}, step {told.step}"], style="bold")
-        events = [*((row.at, _told_of(row)) for row in told.rows if not row.saved)]
-        events += [(decision.at, _told(decision)) for decision in told.decisions]
-        for at, sentence in sorted(events):
-            out.lines([f"{moment(at)}  {sentence}"])
+        _show_story(session, told.rows, told.decisions, title=f"{told.run}, step {told.step}")
         if fate is not None:
             verbs = {"kept": "keep", "thinned": "thin", "deleted": "delete"}
             out.lines([f"A clean-up now would {verbs[fate]} it: {'; '.join(now)}."])
-        elif checkpoint is None and told.decisions:
+        elif any(decision.fate == "deleted" for decision in told.decisions):
             out.lines(["It does not exist any more."])
+        elif checkpoint is None:
+            out.lines(["There is no checkpoint of it."])
 
 
-def _told_of(row: StepRow) -> str:
-    reported = f" ({metrics_text(row.metrics)})" if row.metrics else ""
-    return f"Not saved{reported}: {row.reason}."
-
-
-def _told(decision: Decision) -> str:
-    name = decision.checkpoint_id or f"step {decision.step}"
-    verb = {
-        "saved": "was saved",
-        "skipped": "was not saved",
-        "failed": "could not be saved",
-        "kept": "was kept",
-        "thinned": "was thinned",
-        "deleted": "was deleted",
-    }[decision.fate]
-    return f"{name} {verb}: {decision.reason}."
+def _show_story(
+    session: Session, rows: Sequence[StepRow], decisions: Sequence[Decision], *, title: str
+) -> None:
+    ids = list(dict.fromkeys(d.checkpoint_id for d in decisions if d.checkpoint_id))
+    events = [(row.at, "", "not saved", row.reason) for row in rows if not row.saved and row.reason]
+    events += [
+        (decision.at, decision.checkpoint_id or "", _FATES[decision.fate], decision.reason)
+        for decision in decisions
+    ]
+    reported = {name: value for row in rows for name, value in row.metrics.items()}
+    out = session.out
+    out.lines([title if len(ids) != 1 else f"{title}: {ids[0]}"], style="bold")
+    if reported:
+        out.lines([f"It reported {metrics_text(reported)}."])
+    out.lines([""])
+    several = len(ids) > 1
+    columns = (
+        Column("WHEN", style="dim"),
+        *((Column("CHECKPOINT"),) if several else ()),
+        Column("WHAT", style="bold"),
+        Column("WHY", wraps=True),
+    )
+    ordered = sorted(events, key=lambda event: event[0])
+    out.table(
+        columns,
+        [(moment(at), *((name,) if several else ()), what, why) for at, name, what, why in ordered],
+    )
+    out.lines([""])
 
 
 def _history(
@@ -237,9 +251,7 @@ def _history(
     """Show how a metric went, step by step."""
     out = session.out
     if as_plot + as_csv + out.as_json > 1:
-        raise ConfigError(
-            "--plot, --csv and --json exclude each other", hint="ask for one of them"
-        )
+        raise ConfigError("--plot, --csv and --json exclude each other", hint="ask for one of them")
     with session.store() as store:
         reader = store[run]
         points = reader.history(metric)

@@ -49,7 +49,7 @@ def register(app: typer.Typer) -> None:
         examples=(
             "holdfast best digits-cnn",
             "holdfast best digits-cnn accuracy",
-            "holdfast best --metric val_loss",
+            "holdfast best val_loss",
         ),
         panel=_PANEL,
     )(_best)
@@ -160,7 +160,7 @@ def _best(
         str | None,
         typer.Argument(
             metavar="RUN",
-            help="A run; left out, all runs.",
+            help="A run; left out, all runs. A metric's name may stand alone.",
             autocompletion=completing.runs,
         ),
     ] = None,
@@ -181,11 +181,11 @@ def _best(
 ) -> None:
     """Show the checkpoint that is best by a metric."""
     if metric is not None and by is not None and metric != by:
-        raise ConfigError(
-            f"two metrics were named, {metric!r} and {by!r}", hint="name one of them"
-        )
+        raise ConfigError(f"two metrics were named, {metric!r} and {by!r}", hint="name one of them")
     metric = by or metric
     with session.store() as store:
+        if run is not None and metric is None and _is_metric(store, run):
+            run, metric = None, run
         if run is not None:
             chosen = store[run].best(metric, mode=mode)
             metric = metric or store[run].metric
@@ -197,6 +197,11 @@ def _best(
                 hint="holdfast best RUN, or holdfast best --metric val_loss",
             )
         show_checkpoints(session, [chosen], metric=metric, single=True)
+
+
+def _is_metric(store: holdfast.Store, name: str) -> bool:
+    """Returns whether a name that stands alone is that of a metric and not of a run."""
+    return name not in store and any(name in run.metric_names() for run in store.runs())
 
 
 def _latest(session: Session, run: RunName = None) -> None:
@@ -263,9 +268,7 @@ def show_checkpoints(
             for checkpoint in checkpoints
         ],
     )
-    if not single and not out.to_terminal:
-        return
-    if not single:
+    if not single and out.to_terminal:
         out.note(count(len(checkpoints), "checkpoint"))
 
 

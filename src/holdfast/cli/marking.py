@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import holdfast
-from holdfast.cli import completing, records
+from holdfast.cli import records
 from holdfast.cli.command import Session, command
 from holdfast.cli.inspecting import Chosen
 

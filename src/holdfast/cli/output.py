@@ -53,7 +53,9 @@ class Output:
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self.as_json = as_json
         self.quiet = quiet
-        self._out = Console(highlight=False, soft_wrap=False)
+        # What reads a pipe wants whole lines, however long.
+        boundless = None if sys.stdout.isatty() else _BOUNDLESS
+        self._out = Console(highlight=False, width=boundless)
         self._err = Console(stderr=True, highlight=False)
 
     @property
@@ -72,9 +74,14 @@ class Output:
         sys.stdout.write(text + "\n")
 
     def lines(self, texts: Iterable[str], *, style: str = "") -> None:
-        """Writes lines as they are, on standard output."""
+        """Writes lines on standard output, broken between words where the terminal ends."""
         for text in texts:
             self._print(Text(printable(text), style=style))
+
+    def code(self, texts: Iterable[str]) -> None:
+        """Writes lines that are there to be copied: never broken, whatever the width."""
+        for text in texts:
+            self._out.print(Text(printable(text)), soft_wrap=True)
 
     def facts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Writes names and values in two columns; empty values are left out."""
@@ -102,23 +109,23 @@ class Output:
             rows: One text per column each.
         """
         cells = [[printable(cell) for cell in row] for row in rows]
-        shown = self._fitting(columns, cells) if self.to_terminal else list(range(len(columns)))
         # A column in which no row says anything is no news.
-        shown = [i for i in shown if not columns[i].rank or any(row[i] for row in cells)]
+        said = [i for i, c in enumerate(columns) if not c.rank or any(row[i] for row in cells)]
+        shown, fits = self._fitting(said, columns, cells) if self.to_terminal else (said, True)
         table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
         for column in (columns[i] for i in shown):
             table.add_column(
                 column.title,
                 justify="right" if column.right else "left",
                 style=column.style,
-                no_wrap=not column.wraps,
-                # Half an id is none: better a second line.
+                # Half an id is none: where nothing else can give way, it goes on in a second line.
+                no_wrap=fits and not column.wraps,
                 overflow="fold",
             )
         for row in cells:
             table.add_row(*(Text(row[i]) for i in shown))
         self._print(table)
-        left = [c.title for i, c in enumerate(columns) if i not in shown and any(r[i] for r in cells)]
+        left = [columns[i].title for i in said if i not in shown]
         if left:
             self.note(f"No room for {', '.join(left)}: a wider terminal or --json has them.")
 
@@ -186,28 +193,29 @@ class Output:
             task = bar.add_task(title, total=total)
             yield lambda advance: bar.advance(task, advance)
 
-    def _fitting(self, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[int]:
-        shown = list(range(len(columns)))
-        widths = [
-            max(map(cell_len, (column.title, *(row[i] for row in rows))))
-            for i, column in enumerate(columns)
-        ]
-        widths = [
-            min(w, _READABLE) if c.wraps else w for w, c in zip(widths, columns, strict=True)
-        ]
-        while sum(widths[i] + _GAP for i in shown) - _GAP > self._out.width:
-            droppable = [i for i in shown if columns[i].rank]
-            if not droppable:
-                break
-            shown.remove(max(droppable, key=lambda i: (columns[i].rank, i)))
-        return shown
+    def _fitting(
+        self, said: Sequence[int], columns: Sequence[Column], rows: Sequence[Sequence[str]]
+    ) -> tuple[list[int], bool]:
+        """Returns which columns are shown, and whether they fit without a cell being broken."""
+        shown = list(said)
+        widths = {
+            i: max(map(cell_len, (columns[i].title, *(row[i] for row in rows)))) for i in said
+        }
+        least = {i: min(w, _READABLE) if columns[i].wraps else w for i, w in widths.items()}
+
+        def fits() -> bool:
+            return sum(least[i] + _GAP for i in shown) - _GAP <= self._out.width
+
+        while not fits() and any(columns[i].rank for i in shown):
+            shown.remove(max(shown, key=lambda i: (columns[i].rank, i)))
+        return shown, fits()
 
     def _print(self, what: Table | Text) -> None:
         if self.to_terminal:
             self._out.print(what)
             return
         with self._out.capture() as captured:
-            self._out.print(what, width=_BOUNDLESS, soft_wrap=isinstance(what, Text))
+            self._out.print(what)
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from holdfast.errors import HoldfastError, SaveError
+
+_log = logging.getLogger("holdfast")
 
 T = TypeVar("T")
 Backlog = Literal["wait", "skip", "latest"]
@@ -96,7 +99,7 @@ class Job(Generic[T]):
             wrapped.__cause__ = error
             self._fail(wrapped)
         else:
-            self._settle(None)
+            self._tell(None)
             self.pending.succeed(result)
 
     def replace(self, by: str) -> None:
@@ -105,8 +108,15 @@ class Job(Generic[T]):
         self.pending.fail(SaveError(f"the save was replaced by {by}", hint="backlog='latest'"))
 
     def _fail(self, error: HoldfastError) -> None:
-        self._settle(error)
+        self._tell(error)
         self.pending.fail(error)
+
+    def _tell(self, error: HoldfastError | None) -> None:
+        try:
+            self._settle(error)
+        except Exception:  # noqa: BLE001 - logged with its trace; the thread goes on
+            # Whoever waits must hear of the save itself, and the thread go on.
+            _log.exception("taking note of a save failed")
 
 
 class Worker:
@@ -114,7 +124,7 @@ class Worker:
 
     Args:
         name: The thread's name.
-        idle: Called about once a second while there is nothing to do, and before each job.
+        idle: Called about once a second while there is nothing to do.
     """
 
     def __init__(self, name: str, *, idle: Callable[[], None]) -> None:
@@ -166,7 +176,7 @@ class Worker:
             try:
                 job = self._jobs.get(timeout=_IDLE_S)
             except queue.Empty:
-                self._idle()
+                self._rest()
                 continue
             if job is None:
                 return
@@ -176,6 +186,13 @@ class Worker:
                 self._queued = None
             job.run()
             self._settled()
+
+    def _rest(self) -> None:
+        try:
+            self._idle()
+        except Exception:  # noqa: BLE001 - logged with its trace; the thread goes on
+            # Without the thread every later save would be waited for in vain.
+            _log.exception("what is done between saves failed")
 
     def _settled(self) -> None:
         with self._state:

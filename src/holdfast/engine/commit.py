@@ -119,7 +119,8 @@ def _digest(snapshot: Snapshot) -> dict[int, tuple[str, bool]]:
 
 
 def _look_at(array: ArrayCopy) -> tuple[str, bool]:
-    return blake3(array.data).hexdigest(), all_finite(array.dtype, array.data)
+    finite = all_finite(array.dtype, array.data, numbers=array.numbers)
+    return blake3(array.data).hexdigest(), finite
 
 
 class _ItemWriter:
@@ -197,9 +198,18 @@ class _ItemWriter:
             sources.append(f"{self._parent.folder}/{self._parent.files[header.shard]}")
         target = f"{self._folder}/{file}"
         for source in sources:
-            if self._storage.size(source) == header.nbytes and self._storage.link(source, target):
+            if self._is_shard(source, header) and self._storage.link(source, target):
                 return True
         return False
+
+    def _is_shard(self, path: str, header: Header) -> bool:
+        """Returns whether a file begins as the shard does; a damaged one is not spread further."""
+        folder, _, file = path.rpartition("/")
+        try:
+            read_header(self._storage, folder, StoredShard(file, header.shard, header.nbytes))
+        except (HoldfastError, FileNotFoundError):
+            return False
+        return True
 
     def _offer(self, shard: str, file: str) -> None:
         """Gives a new shard its name under shards/, for later saves to find.

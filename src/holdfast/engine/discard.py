@@ -16,6 +16,9 @@ from holdfast.engine.shardfile import header_nbytes
 from holdfast.errors import HoldfastError
 from holdfast.storage import LocalStorage
 
+#: Names of a shard that one checkpoint alone has.
+_FOLDER_AND_SHARDS = 2
+
 
 def delete(storage: LocalStorage, run: str, checkpoint_id: str) -> None:
     """Removes a checkpoint, or what an interrupted save or deletion left of one.
@@ -24,10 +27,13 @@ def delete(storage: LocalStorage, run: str, checkpoint_id: str) -> None:
         SaveError: The medium failed; calling again goes on.
     """
     folder = names.folder_of_checkpoint(run, checkpoint_id)
-    if storage.remove(f"{folder}/{names.MANIFEST}"):
-        # From here on the checkpoint does not exist, whatever happens to its files.
+    removed = storage.remove(f"{folder}/{names.MANIFEST}")
+    files = storage.names(folder)
+    if removed or files:
+        # From here on the checkpoint does not exist, whatever happens to its files. Synced also
+        # where the manifest was gone already: whoever took it away may have died before this.
         storage.sync_folder(folder)
-    remove_files(storage, folder, storage.names(folder))
+    remove_files(storage, folder, files)
     if storage.remove_folder(folder):
         storage.sync_folder(names.folder_of_run(run))
 
@@ -65,24 +71,39 @@ def remove_strays(storage: LocalStorage, manifest: Manifest) -> list[str]:
     """Removes files in a checkpoint's folder that its manifest does not name; returns them."""
     named = {file for item in manifest.items.values() for file in item.files}
     strays = [n for n in storage.names(manifest.folder) if n not in named | {names.MANIFEST}]
+    if strays:
+        # The manifest that does without them may have been published by one who died at once.
+        storage.sync_folder(manifest.folder)
     remove_files(storage, manifest.folder, strays)
     return strays
 
 
 def remove_files(storage: LocalStorage, folder: str, files: Iterable[str]) -> None:
-    """Removes files of a folder, and each shard that had no other checkpoint."""
-    for file in files:
+    """Removes files of a folder, and each shard that had no other checkpoint.
+
+    What is no file was not put there by Holdfast, and stays.
+    """
+    for file in sorted(set(files) - set(storage.folders(folder))):
         path = f"{folder}/{file}"
         shard = shard_of(storage, path) if file.endswith(".safetensors") else None
+        if shard is not None and storage.link_count(path) == _FOLDER_AND_SHARDS:
+            # First, so that an interruption leaves no shard that nobody remembers.
+            release_shard(storage, shard, others=1)
         storage.remove(path)
         if shard is not None:
             release_shard(storage, shard)
 
 
-def release_shard(storage: LocalStorage, shard: str) -> int:
-    """Removes a shard's name under shards/ when it is the file's only one; returns bytes freed."""
+def release_shard(storage: LocalStorage, shard: str, *, others: int = 0) -> int:
+    """Removes a shard's name under shards/ when nothing else needs it; returns bytes freed.
+
+    Args:
+        storage: The store's files.
+        shard: The shard's name.
+        others: How many other names of the file are about to go.
+    """
     path = names.shard_path(shard)
-    if storage.link_count(path) != 1:
+    if storage.link_count(path) != 1 + others:
         return 0
     nbytes = storage.size(path) or 0
     storage.remove(path)

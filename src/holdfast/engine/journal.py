@@ -11,11 +11,12 @@ from blake3 import blake3
 from holdfast.engine.sealed import dump_strict, encode_numbers, parse_strict
 from holdfast.errors import FormatError
 from holdfast.storage import LocalStorage
+from holdfast.storage.openfiles import Appender
 
 _DIGITS: Final = 16
 #: Length of ``,"digest":"<16 digits>"}``.
 _SEAL_NBYTES: Final = 11 + _DIGITS + 2
-_TAIL_NBYTES: Final = 1 << 20
+_TAIL_NBYTES: Final = 1 << 16
 
 Record = Mapping[str, Any]
 
@@ -68,8 +69,7 @@ class Journal:
         with self._storage.appending(self.path) as file:
             before = file.nbytes
             if before:
-                tail = file.tail(_TAIL_NBYTES)
-                torn = len(tail) - (tail.rfind(b"\n") + 1)
+                torn = _torn_nbytes(file)
                 if torn:
                     lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
             file.append(lines, durable=durable)
@@ -130,6 +130,17 @@ def parse(data: bytes, *, path: str, start: int = 0) -> Reading:
     if suspect:
         damage.append(_describe(path, *suspect))
     return Reading(tuple(records), tuple(damage), start + offset, len(data) - offset)
+
+
+def _torn_nbytes(file: Appender) -> int:
+    """Returns the bytes behind the last line feed; more are read while none was found."""
+    nbytes = _TAIL_NBYTES
+    while True:
+        tail = file.tail(nbytes)
+        end = tail.rfind(b"\n") + 1
+        if end or len(tail) < nbytes:
+            return len(tail) - end
+        nbytes *= 8
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from holdfast.engine import names
 from holdfast.engine.sealed import decode_metrics, encode_numbers, seal, unseal
-from holdfast.errors import FormatError
+from holdfast.errors import ConfigError, FormatError
 from holdfast.model import KINDS, CheckpointInfo, CheckpointRecord, Kind, Metrics
 
 T = TypeVar("T")
 
 FORMAT: Final = 1
 MAX_NBYTES: Final = 1 << 30
+#: What an index can hold, and a calendar show.
+_INTEGERS: Final = 1 << 63
+_YEAR_10000: Final = 253_402_300_800.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,7 @@ def decode(data: bytes, *, run: str, checkpoint_id: str, path: str) -> Manifest:
     check_format(members, path=path)
     try:
         manifest = _interpret(members, path)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ConfigError) as error:
         raise FormatError(
             f"{path} breaks the format: {type(error).__name__}: {error}",
             hint="do not use this checkpoint",
@@ -224,17 +227,17 @@ def _interpret(members: Mapping[str, Any], path: str) -> Manifest:
         id=_typed(members["id"], str),
         run=names.check_run(_typed(members["run"], str)),
         step=_size(members["step"]),
-        epoch=None if epoch is None else _typed(epoch, int),
-        created_at=float(members["created_at"]),
+        epoch=None if epoch is None else _integer(epoch),
+        created_at=_moment(members["created_at"]),
         reason=_typed(members["reason"], str),
         kind=members["kind"],
         generation=_size(members["generation"]),
-        thinned=tuple(_typed(name, str) for name in members["thinned"]),
+        thinned=tuple(_typed(name, str) for name in _typed(members["thinned"], list)),
         parent=None if members["parent"] is None else _typed(members["parent"], str),
         metrics=decode_metrics(members["metrics"], path=path),
         metadata=_typed(members["metadata"], dict),
         config=_typed(members["config"], dict),
-        awaiting=tuple(_typed(name, str) for name in members["awaiting"]),
+        awaiting=tuple(_typed(name, str) for name in _typed(members["awaiting"], list)),
         nbytes=_size(members["nbytes"]),
         stored_nbytes=_size(members["stored_nbytes"]),
         journal_nbytes=_size(members["journal_nbytes"]),
@@ -259,8 +262,9 @@ def _decode_item(members: Mapping[str, Any]) -> StoredItem:
         nbytes=_size(members["nbytes"]),
         finite=_typed(members["finite"], bool),
         parameters=_typed(members["parameters"], bool),
-        index=index
-        and IndexFile(
+        index=None
+        if index is None
+        else IndexFile(
             names.check_file(index["file"]),
             _size(index["nbytes"]),
             names.check_digest(index["blake3"]),
@@ -274,8 +278,24 @@ def _typed(value: object, kind: type[T]) -> T:
     return value
 
 
-def _size(value: object) -> int:
+def _integer(value: object) -> int:
     number = _typed(value, int)
+    if not -_INTEGERS <= number < _INTEGERS:
+        raise ValueError(f"{number:.3e} does not fit into 64 bits")
+    return number
+
+
+def _size(value: object) -> int:
+    number = _integer(value)
     if number < 0:
         raise ValueError(f"{number} is negative")
     return number
+
+
+def _moment(value: object) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r:.40} is no time")
+    moment = float(cast("float", value))
+    if not 0 <= moment < _YEAR_10000:
+        raise ValueError(f"{moment} is no time")
+    return moment

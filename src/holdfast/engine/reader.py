@@ -15,7 +15,7 @@ from holdfast.engine.manifest import MAX_NBYTES, Manifest, StoredItem, StoredSha
 from holdfast.engine.shardfile import Header, TensorEntry, decode_header, header_nbytes
 from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.storage import LocalStorage
-from holdfast.storage.local import OpenFile
+from holdfast.storage.openfiles import OpenFile
 
 _READING_THREADS: Final = 2
 _VERIFY_PIECE: Final = 8 << 20
@@ -74,14 +74,17 @@ def locate(storage: LocalStorage, manifest: Manifest, item: str) -> dict[str, Lo
             header = read_header(storage, manifest.folder, shard)
         except FileNotFoundError:
             raise _missing(path) from None
-        for entry in header.tensors:
-            if entry.name in located:
-                raise FormatError(
-                    f"{path} holds {entry.name!r}, which another shard of the item holds too",
-                    hint="do not use this checkpoint",
-                )
-            located[entry.name] = Located(path, header.data_start + entry.begin, entry)
-        located.update({alias: located[name] for alias, name in header.aliases.items()})
+        found = {
+            entry.name: Located(path, header.data_start + entry.begin, entry)
+            for entry in header.tensors
+        }
+        found.update({alias: found[name] for alias, name in header.aliases.items()})
+        if twice := located.keys() & found.keys():
+            raise FormatError(
+                f"{path} holds {min(twice)!r}, which another shard of the item holds too",
+                hint="do not use this checkpoint",
+            )
+        located.update(found)
     return located
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from holdfast.errors import FormatError, IntegrityError
 #: Length of ``,"digest":"<64 digits>"}\n``.
 _SEAL_NBYTES = 78
 _SEAL_START = b',"digest":"'
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _NON_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -26,10 +28,16 @@ def parse_strict(data: bytes, *, path: str) -> Any:
     """Parses JSON that has no duplicate names and no NaN.
 
     Raises:
-        FormatError: It is not such JSON, or nested too deeply to parse.
+        FormatError: It is not such JSON, not UTF-8, or nested too deeply to parse.
     """
     try:
-        return json.loads(data, object_pairs_hook=_unique, parse_constant=_refuse)
+        # Decoded here: json would guess UTF-16 and UTF-32, too.
+        text = data.decode("utf-8")
+        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        if _SURROGATE.search(text):
+            # Half of a pair is no text: it could be neither shown nor indexed.
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except (ValueError, RecursionError) as error:
         raise FormatError(
             f"{path} is not valid JSON: {error}", hint="restore it or delete it"
@@ -70,13 +78,13 @@ def encode_numbers(value: object) -> object:
     """
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, Mapping):
-        return {str(key): encode_numbers(inner) for key, inner in value.items()}
+        return {_text(key): encode_numbers(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [encode_numbers(inner) for inner in value]
-    return str(value)
+    return _text(value)
 
 
 def decode_metrics(value: object, *, path: str) -> dict[str, float]:
@@ -90,12 +98,22 @@ def decode_metrics(value: object, *, path: str) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for name, number in value.items():
         if isinstance(number, (int, float)) and not isinstance(number, bool):
-            metrics[name] = float(number)
+            try:
+                metrics[name] = float(number)
+            except OverflowError as error:
+                raise FormatError(
+                    f"{path}: the metric {name!r} is too large", hint="restore the file"
+                ) from error
         elif isinstance(number, str) and number in _NON_FINITE:
             metrics[name] = _NON_FINITE[number]
         else:
             raise FormatError(f"{path}: the metric {name!r} is no number", hint="restore the file")
     return metrics
+
+
+def _text(value: object) -> str:
+    # Lone surrogates, from undecodable file names, are shown as escapes: no reader takes them.
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -22,6 +23,13 @@ ITEM_NBYTES: Final[Mapping[str, int]] = {
     "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
 }  # fmt: skip
+
+
+_MEMBERS: Final = frozenset({"dtype", "shape", "data_offsets"})
+#: docs/format-state.md, "Dtypes": 64, and one for the item size of raw bytes.
+_MAX_DIMENSIONS: Final = 65
+_MAX_NBYTES: Final = 1 << 60
+_DIGEST_DIGITS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +175,9 @@ def _interpret(members: dict[str, Any], data_start: int, shard: str) -> Header:
         raise ValueError(f"format {metadata['holdfast.format']!r} instead of {FORMAT!r}")
     digests = parse_strict(metadata["holdfast.blake3"].encode(), path="holdfast.blake3")
     aliases = parse_strict(metadata.get("holdfast.aliases", "{}").encode(), path="holdfast.aliases")
-    tensors = []
-    for name, entry in members.items():
-        begin, end = entry["data_offsets"]
-        shape = tuple(entry["shape"])
-        if any(type(extent) is not int or extent < 0 for extent in (*shape, begin, end)):
-            raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
-        count = 1
-        for extent in shape:
-            count *= extent
-        if end - begin != count * ITEM_NBYTES[entry["dtype"]]:
-            raise ValueError(f"{name!r} has {end - begin} bytes, not what its shape says")
-        digest = digests.pop(name)
-        tensors.append(TensorEntry(name, entry["dtype"], shape, digest, end - begin, begin))
+    if not all(isinstance(text, str) for text in metadata.values()):
+        raise TypeError("metadata that is no text")
+    tensors = [_tensor(name, entry, digests.pop(name)) for name, entry in members.items()]
     if digests:
         raise ValueError(f"digests of tensors that are not there: {sorted(digests)[:3]}")
     ends = [0, *(entry.begin + entry.nbytes for entry in tensors)]
@@ -188,4 +186,23 @@ def _interpret(members: dict[str, Any], data_start: int, shard: str) -> Header:
     known = {entry.name for entry in tensors}
     if not all(isinstance(target, str) and target in known for target in aliases.values()):
         raise ValueError("an alias of a tensor that is not there")
+    if known & aliases.keys():
+        raise ValueError(f"aliases that are tensors, too: {sorted(known & aliases.keys())[:3]}")
     return Header(tuple(tensors), aliases, data_start, shard)
+
+
+def _tensor(name: str, entry: dict[str, Any], digest: object) -> TensorEntry:
+    if entry.keys() != _MEMBERS:
+        raise ValueError(f"{name!r} has other members than {sorted(_MEMBERS)}")
+    begin, end = entry["data_offsets"]
+    shape = tuple(entry["shape"])
+    if any(type(extent) is not int or extent < 0 for extent in (*shape, begin, end)):
+        raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
+    # Bounded before they are multiplied: a product of a million extents takes minutes.
+    if len(shape) > _MAX_DIMENSIONS or any(extent >= _MAX_NBYTES for extent in shape):
+        raise ValueError(f"{name!r} has a shape beyond what the format allows")
+    if end - begin != math.prod(shape) * ITEM_NBYTES[entry["dtype"]]:
+        raise ValueError(f"{name!r} has {end - begin} bytes, not what its shape says")
+    if not isinstance(digest, str) or len(digest) != _DIGEST_DIGITS:
+        raise ValueError(f"{name!r} has no digest")
+    return TensorEntry(name, entry["dtype"], shape, digest, end - begin, begin)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from holdfast.tree import Flat
+from holdfast.tree import Flat, Leaf
 
 _ALIGNMENT: Final = 64
 _HUGE_PAGE: Final = 2 << 20
@@ -19,6 +19,7 @@ class ArrayCopy:
     """One array of a snapshot: its name within its item, and its bytes.
 
     Attributes:
+        numbers: The dtype of what its owner sees, in the owner's words; "" where unknown.
         stable: Whether its owner said that training leaves it as it is.
         parameter: Whether training changes it by gradients.
     """
@@ -29,6 +30,7 @@ class ArrayCopy:
     data: memoryview
     stable: bool
     parameter: bool
+    numbers: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,7 @@ class ArenaPool:
             buffers = {name: view[slice(*offsets[item, name])] for name in flat.leaves}
             flat.copy_into(buffers)
             arrays = tuple(
-                ArrayCopy(
-                    name,
-                    leaf.dtype,
-                    leaf.shape,
-                    buffers[name].toreadonly(),
-                    leaf.stable,
-                    bool(leaf.node(name).get("parameter")) and not leaf.stable,
-                )
+                _copied(name, leaf, buffers[name].toreadonly())
                 for name, leaf in flat.leaves.items()
             )
             items[item] = ItemCopy(flat.skeleton, arrays, dict(flat.aliases))
@@ -129,3 +124,17 @@ class ArenaPool:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             arena.madvise(mmap.MADV_HUGEPAGE)
         return arena
+
+
+def _copied(name: str, leaf: Leaf, data: memoryview) -> ArrayCopy:
+    node = leaf.node(name)
+    numbers = node.get("dtype")
+    return ArrayCopy(
+        name,
+        leaf.dtype,
+        leaf.shape,
+        data,
+        leaf.stable,
+        bool(node.get("parameter")) and not leaf.stable,
+        numbers if isinstance(numbers, str) else "",
+    )

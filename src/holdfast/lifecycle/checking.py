@@ -79,9 +79,7 @@ class _Tally:
         )
 
 
-def verify(
-    place: Place, target: str | None, *, progress: Progress | None = None
-) -> Verification:
+def verify(place: Place, target: str | None, *, progress: Progress | None = None) -> Verification:
     """Reads checkpoints in full and compares every digest.
 
     Where the place is writable, what is found is noted, when it is news: in the run's journal as
@@ -105,7 +103,7 @@ def verify(
     runs, only = _scope(place, target)
     for run in runs:
         history = RunHistory(place.journal(run)).refresh()
-        _verify_run(place, run, only, history, tally, count)
+        _verify_run(place, run, history, tally, only=only, progress=count)
     if only is not None and not tally.checked:
         raise NotFoundError(
             f"there is no checkpoint {only!r}", hint="`holdfast ls` lists what there is"
@@ -138,9 +136,10 @@ def _scope(place: Place, target: str | None) -> tuple[list[str], str | None]:
 def _verify_run(
     place: Place,
     run: str,
-    only: str | None,
     history: RunHistory,
     tally: _Tally,
+    *,
+    only: str | None,
     progress: Progress,
 ) -> None:
     journal = list(history.damage)
@@ -148,7 +147,7 @@ def _verify_run(
     for checkpoint_id in _to_check(place, run, only):
         found = inspect(place, run, checkpoint_id, progress=progress)
         if found is None:
-            if not _is_lost(place, run, checkpoint_id, history):
+            if not is_lost(place, run, checkpoint_id, history):
                 continue
             folder = names.folder_of_checkpoint(run, checkpoint_id)
             found = Inspection(None, (f"{folder}/{names.MANIFEST} is missing",), ())
@@ -176,15 +175,15 @@ def _to_check(place: Place, run: str, only: str | None) -> list[str]:
     return sorted({*place.checkpoint_ids(run), *place.catalog.ids(run)})
 
 
-def _is_lost(place: Place, run: str, checkpoint_id: str, history: RunHistory) -> bool:
+def is_lost(place: Place, run: str, checkpoint_id: str, history: RunHistory) -> bool:
     """Returns whether a checkpoint without a manifest existed and was never deleted.
 
     The catalog is told of a checkpoint after its manifest, and the journal of a deletion before.
     """
-    if place.catalog.get(checkpoint_id) is None:
+    if place.catalog.get(checkpoint_id) is None and checkpoint_id not in history.damaged:
         return False
-    note_of = history.refresh().saves.get(checkpoint_id)
-    return note_of is None or not (note_of.deleted or note_of.failed)
+    said = history.refresh().saves.get(checkpoint_id)
+    return said is None or not (said.deleted or said.failed)
 
 
 # -- one checkpoint ----------------------------------------------------------------------------
@@ -205,9 +204,7 @@ class Inspection:
     strays: tuple[str, ...]
 
 
-def inspect(
-    place: Place, run: str, checkpoint_id: str, *, progress: Progress
-) -> Inspection | None:
+def inspect(place: Place, run: str, checkpoint_id: str, *, progress: Progress) -> Inspection | None:
     """Reads one checkpoint in full; None where it does not exist (any more).
 
     Another process may thin or delete it meanwhile: then it is looked at again.

@@ -210,8 +210,7 @@ def _content(place: Located) -> tuple[str, str, tuple[int, ...]]:
 
 def _metrics(before: Metrics, after: Metrics) -> dict[str, MetricChange]:
     return {
-        name: MetricChange(before.get(name), after.get(name))
-        for name in sorted({*before, *after})
+        name: MetricChange(before.get(name), after.get(name)) for name in sorted({*before, *after})
     }
 
 
@@ -242,7 +241,7 @@ def _moved(
         comparable = pair[0].entry.shape == pair[1].entry.shape
         if comparable and all(side.entry.dtype in floats.FLOATS for side in pair):
             # One pair at a time: two checkpoints need not fit into memory.
-            buffers = [memoryview(np.empty(side.entry.nbytes, np.uint8)) for side in pair]
+            buffers = [np.empty(side.entry.nbytes, np.uint8).data for side in pair]
             reader.read_tensors(place.storage, zip(pair, buffers, strict=True))
             yield name, _measure(pair, buffers)
 
@@ -263,8 +262,5 @@ def _measure(pair: tuple[Located, Located], buffers: list[memoryview]) -> Tensor
             parts = (np.abs(a), np.abs(b), gap)
             squares += [float(np.dot(part, part)) for part in parts]
             largest = float(np.maximum(largest, gap.max()))
-    return TensorChange(*(math.sqrt(square) for square in squares), largest)
-
-
-def _ignore(_: int) -> None:
-    pass
+    before, after, difference = (math.sqrt(square) for square in squares)
+    return TensorChange(before, after, difference, largest)

@@ -37,7 +37,7 @@ def export(
     manifest: Manifest,
     path: Path,
     *,
-    format: str,  # noqa: A002 - the public argument
+    format: str,
     item: str | None = None,
     shard_nbytes: int = SHARD_NBYTES,
 ) -> Path:

@@ -24,8 +24,6 @@ _Calls = Mapping[str, Callable[..., object]]
 
 _KEEP: Final[_Calls] = {
     **{f"keep.{name}": getattr(keep, name) for name in keep.__all__ if name.islower()},
-    # People type best(3) where a program writes keep.best(3).
-    **{name: getattr(keep, name) for name in keep.__all__ if name.islower()},
     "CheckpointStrategy": CheckpointStrategy,
 }
 _SAVE: Final[_Calls] = {
@@ -42,7 +40,8 @@ def parse_keep(text: str) -> KeepPolicy:
     """Returns the keep policy that an expression makes, such as ``keep.best(3, 'loss')``.
 
     Args:
-        text: What `str` makes of a keep policy, or what a user typed in its place.
+        text: What `str` makes of a keep policy, or what a user typed in its place; ``keep.`` may
+            be left out.
 
     Raises:
         ConfigError: It is no such expression; the message shows where it stops being one.
@@ -59,7 +58,8 @@ def parse_save(text: str) -> SavePolicy:
     """Returns the save policy that an expression makes, such as ``when.every(steps=100)``.
 
     Args:
-        text: What `str` makes of a save policy, or what a user typed in its place.
+        text: What `str` makes of a save policy, or what a user typed in its place; ``when.`` may
+            be left out.
 
     Raises:
         ConfigError: It is no such expression; the message shows where it stops being one.
@@ -78,10 +78,12 @@ class _Reader:
 
     def __init__(self, text: str, calls: _Calls) -> None:
         self._text = text
-        self._calls = calls
+        self._known = calls
+        # On a command line, where it is clear which policy is meant, the module can be left out.
+        self._calls = {**calls, **{name.rpartition(".")[2]: call for name, call in calls.items()}}
 
     def read(self) -> object:
-        if not isinstance(self._text, str) or len(self._text) > MAX_LENGTH:
+        if len(self._text) > MAX_LENGTH:
             raise ConfigError(
                 f"a policy is a text of up to {MAX_LENGTH} characters", hint="shorten it"
             )
@@ -120,7 +122,7 @@ class _Reader:
         if method and isinstance(node, ast.Attribute) and not isinstance(node.value, ast.Name):
             owner = self._policy(node.value)
             if isinstance(owner, KeepPolicy):
-                return {"items": owner.items, "capped": owner.capped}[node.attr]
+                return owner.items if node.attr == "items" else owner.capped
         raise self._unknown(node, "no known policy")
 
     def _constant(self, node: ast.expr) -> object:

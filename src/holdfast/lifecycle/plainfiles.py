@@ -102,7 +102,9 @@ def index_of(files: Mapping[str, Tensors]) -> dict[str, object]:
     """Returns the index that says which tensor is in which file, as Hugging Face's tools do."""
     return {
         "metadata": {
-            "total_size": sum(t.entry.nbytes for tensors in files.values() for t in tensors.values())
+            "total_size": sum(
+                t.entry.nbytes for tensors in files.values() for t in tensors.values()
+            )
         },
         "weight_map": dict(
             sorted((name, file) for file, tensors in files.items() for name in tensors)
@@ -124,7 +126,7 @@ def read_tensors(path: Path) -> tuple[dict[str, TensorEntry], dict[str, memoryvi
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(size - 8, MAX_HEADER_NBYTES):  # noqa: PLR2004
+        if size < 8 or length > min(size - 8, MAX_HEADER_NBYTES):
             raise _not_safetensors(path, "it is cut short, or something else")
         members = parse_strict(file.read(length), path=str(path))
         try:
@@ -133,7 +135,7 @@ def read_tensors(path: Path) -> tuple[dict[str, TensorEntry], dict[str, memoryvi
             raise _not_safetensors(path, str(error)) from error
         data: dict[str, memoryview] = {}
         for entry in entries:
-            buffer = memoryview(np.empty(entry.nbytes, np.uint8))
+            buffer = np.empty(entry.nbytes, np.uint8).data
             file.seek(8 + length + entry.begin)
             if file.readinto(buffer) != entry.nbytes:
                 raise _not_safetensors(path, f"it ends within {entry.name!r}")

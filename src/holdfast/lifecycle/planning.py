@@ -194,7 +194,9 @@ def delete_checkpoint(place: Place, record: CheckpointRecord, *, asked: str) -> 
 
 
 def _all_but_pinned(infos: Iterable[CheckpointInfo], why: str) -> Plan:
-    kept, deleted, reasons = [], [], {}
+    kept: list[CheckpointInfo] = []
+    deleted: list[CheckpointInfo] = []
+    reasons: dict[str, tuple[str, ...]] = {}
     for info in infos:
         (kept if info.pinned else deleted).append(info)
         reasons[info.id] = ("pinned: unpin it first to delete it",) if info.pinned else (why,)

@@ -44,7 +44,14 @@ def apply_plan(place: Place, run: str, plan: Plan, *, history: RunHistory | None
     remaining = {info.id: plan.remaining[info.id] for info in thinning}
     if going or remaining:
         _note(place, run, [info.id for info in going], remaining, plan.reasons)
-        spared = _carry_out(place, run, [i.id for i in going], remaining, plan.reasons, history)
+        spared = _carry_out(
+            place,
+            run,
+            [info.id for info in going],
+            remaining,
+            reasons=plan.reasons,
+            history=history,
+        )
         going = [info for info in going if info.id not in spared]
         thinning = [info for info in thinning if info.id not in spared]
     return replace(plan, deleted=tuple(going), thinned=tuple(thinning), executor=None)
@@ -56,7 +63,7 @@ def finish_interrupted(place: Place, run: str, history: RunHistory) -> int:
     left = len(plan.deleted) + len(plan.thinned)
     if left:
         _log.info("finishing an interrupted clean-up of %s: %d checkpoints", run, left)
-        _carry_out(place, run, plan.deleted, plan.thinned, {}, history)
+        _carry_out(place, run, plan.deleted, plan.thinned, reasons={}, history=history)
     return left
 
 
@@ -116,8 +123,14 @@ def _note(
         "thinned": {i: list(items) for i, items in thinned.items()},
         "reasons": {i: list(reasons.get(i, ())) for i in [*deleted, *thinned]},
     }
+
+    def index(catalog: Catalog) -> None:
+        # Until all is done: half a deletion changes neither the journal nor the run's folder.
+        for checkpoint_id in [*deleted, *thinned]:
+            catalog.mark_pending(run, checkpoint_id)
+
     # Durable before the first name goes: after a crash this line says what to finish, and why.
-    place.append(run, [record], durable=True)
+    place.append(run, [record], durable=True, index=index)
 
 
 def _carry_out(
@@ -125,6 +138,7 @@ def _carry_out(
     run: str,
     deleted: Iterable[str],
     thinned: Mapping[str, tuple[str, ...]],
+    *,
     reasons: Mapping[str, tuple[str, ...]],
     history: RunHistory,
 ) -> set[str]:
@@ -163,6 +177,8 @@ def _carry_out(
             catalog.put_checkpoint(record)
         for checkpoint_id in deleted:
             catalog.drop_checkpoint(checkpoint_id)
+        for checkpoint_id in noted:
+            catalog.clear_pending(checkpoint_id)
         catalog.add_decisions(run, decisions)
 
     applied = {

@@ -55,7 +55,7 @@ def reindex(place: Place, *, progress: Progress) -> int:
     for gone in {info.name for info in place.catalog.runs()} - set(runs):
         place.catalog.forget_run(gone)
     for run in runs:
-        place.catalog.replace_run(gather(place, run))
+        _replace(place, run)
         progress(1)
     return len(runs)
 
@@ -82,7 +82,7 @@ def catch_up(place: Place) -> int:
     for run in place.run_names():
         if run not in pending and seen.get(run) == _now(place, run):
             continue
-        place.catalog.replace_run(gather(place, run))
+        _replace(place, run)
         lagging += 1
     for gone in seen.keys() - set(place.run_names()):
         place.catalog.forget_run(gone)
@@ -99,6 +99,13 @@ def refresh_run(place: Place, run: str) -> None:
         place.index(lambda catalog: catalog.replace_run(gather(place, run)))
     else:
         place.index(lambda catalog: catalog.forget_run(run))
+
+
+def _replace(place: Place, run: str) -> None:
+    # The files are read with the catalog's write lock held: what a running training notes
+    # meanwhile comes after it, and is not overwritten with what was read before.
+    with place.catalog.transaction():
+        place.catalog.replace_run(gather(place, run))
 
 
 def _now(place: Place, run: str) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.catalog import RunUsage
-from holdfast.errors import ConfigError, NotFoundError
+from holdfast.errors import NotFoundError
 from holdfast.lifecycle.place import Place
 from holdfast.policy.thresholds import Size
 
@@ -82,25 +82,20 @@ class Usage:
             )
         return self.runs[run]
 
-    def against(self, limit_nbytes: int | str, *, run: str | None = None) -> Budget:
+    def against(self, budget: int | str, *, run: str | None = None) -> Budget:
         """Returns stored bytes against a budget.
 
         Args:
-            limit_nbytes: Bytes that may be stored, or text such as ``"2GB"`` (GB is 10^9).
+            budget: Bytes that may be stored, or text such as ``"2GB"`` (GB is 10^9).
             run: Only the shards that this run holds, shared ones included; left out, all.
 
         Raises:
             ConfigError: The budget is no size, or not above 0.
             NotFoundError: There is no such run.
         """
-        if isinstance(limit_nbytes, str):
-            limit_nbytes = Size.of(limit_nbytes, asker="budget").nbytes
-        if limit_nbytes <= 0:
-            raise ConfigError(
-                f"a budget of {limit_nbytes} bytes cannot be meant", hint="pass bytes above 0"
-            )
+        limit = Size.of(budget, asker="a budget")
         used = self.stored_nbytes if run is None else self.of(run).stored_nbytes
-        return Budget(used, limit_nbytes)
+        return Budget(used, limit.nbytes)
 
     def as_dict(self) -> dict[str, Any]:
         """Returns it as plain JSON values."""

@@ -15,8 +15,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from holdfast.errors import FormatError, IntegrityError, SaveError, StorageFullError
+from holdfast.errors import FormatError, SaveError, StorageFullError
 from holdfast.storage.locks import FileLock
+from holdfast.storage.openfiles import Appender, OpenFile, opening_error
 from holdfast.storage.posix import Buffer, Posix
 
 #: Published files are read-only: writing through a checkpoint's folder must not change a shard.
@@ -27,6 +28,10 @@ FOLDER_MODE = 0o777
 TEMPORARY_PREFIX = ".tmp-"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: The medium has no hard links, or not between these two places.
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV})
+#: From this size on the free space is looked at before anything is written.
+_LARGE_NBYTES = 1 << 20
 
 
 class LocalStorage:
@@ -83,12 +88,12 @@ class LocalStorage:
         expected = sum(memoryview(part).nbytes for part in parts)
         temporary = self._temporary(target)
         with self._translated(f"writing {path}", expected):
+            if expected >= _LARGE_NBYTES and expected > self.free_nbytes():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             try:
                 self._write_durably(temporary, parts, expected, path)
                 if exclusive:
-                    # link() is the one call that names a file only if nothing has the name.
-                    self.posix.link(temporary, target)
-                    self.posix.unlink(temporary)
+                    self._name_exclusively(temporary, target)
                 else:
                     self.posix.rename(temporary, target)
             except BaseException:
@@ -98,6 +103,20 @@ class LocalStorage:
             if sync_folder:
                 self.posix.fsync_folder(os.path.dirname(target))
         return expected
+
+    def _name_exclusively(self, temporary: str, target: str) -> None:
+        try:
+            # The one call that names a file only if nothing has the name.
+            self.posix.link(temporary, target)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            # Without hard links there is none: of two that come at one moment, the later wins.
+            if os.path.lexists(target):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+            self.posix.rename(temporary, target)
+        else:
+            self.posix.unlink(temporary)
 
     def _write_durably(
         self, temporary: str, parts: Sequence[Buffer], expected: int, path: str
@@ -130,7 +149,7 @@ class LocalStorage:
             self.posix.fsync_folder(self.absolute(path))
 
     def make_folder(self, path: str, *, exclusive: bool = False) -> None:
-        """Creates a folder and those above it; each new name is durable in its parent.
+        """Creates a folder and those above it; on return each name is durable in its parent.
 
         Raises:
             FileExistsError: With `exclusive`, and the folder is there already.
@@ -146,7 +165,7 @@ class LocalStorage:
             except FileExistsError:
                 if exclusive or not os.path.isdir(absolute):
                     raise
-                return
+            # Also where it was there: whoever made it may have died, or not come to this yet.
             self.posix.fsync_folder(os.path.dirname(absolute))
 
     def link(self, source: str, target: str) -> bool:
@@ -161,8 +180,7 @@ class LocalStorage:
         except FileExistsError:
             raise
         except OSError as error:
-            unable = (errno.ENOENT, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP)
-            if error.errno in unable:
+            if error.errno in _NO_LINKS or error.errno in (errno.ENOENT, errno.EMLINK):
                 return False
             raise self._error(f"linking {target}", error, 0) from error
         return True
@@ -172,10 +190,12 @@ class LocalStorage:
         temporary = self._temporary(self.absolute(target))
         with self._translated(f"linking {target}", 0):
             self.posix.link(self.absolute(source), temporary)
-            self.posix.rename(temporary, self.absolute(target))
-            # rename() of two names of one file does nothing, and leaves the first.
-            with contextlib.suppress(FileNotFoundError):
-                self.posix.unlink(temporary)
+            try:
+                self.posix.rename(temporary, self.absolute(target))
+            finally:
+                # rename() of two names of one file does nothing, and leaves the first.
+                with contextlib.suppress(FileNotFoundError):
+                    self.posix.unlink(temporary)
 
     def remove(self, path: str) -> bool:
         """Takes a name away; returns False where it was gone already."""
@@ -241,15 +261,16 @@ class LocalStorage:
         Raises:
             FileNotFoundError: It is not there.
             FormatError: It is not a regular file.
+            IntegrityError: The medium could not read it.
+            HoldfastError: It cannot be opened now, and may be sound: no permission, too many
+                open files.
         """
+        # Without blocking: a pipe would wait for a writer.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            fd = os.open(self.absolute(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            fd = os.open(self.absolute(path), flags)
         except OSError as error:
-            if error.errno == errno.ELOOP:
-                raise FormatError(
-                    f"{path} is a symbolic link", hint="Holdfast never makes one: remove it"
-                ) from error
-            raise
+            raise opening_error(error, path) from error
         try:
             status = os.fstat(fd)
             if (status.st_mode & 0o170000) != 0o100000:
@@ -333,61 +354,3 @@ class LocalStorage:
             f"{doing} failed: {reason}",
             hint=f"check the medium and the permissions of {self.root}",
         )
-
-
-class Appender:
-    """An open file to append to, with the file's lock held."""
-
-    def __init__(self, posix: Posix, fd: int) -> None:
-        self._posix = posix
-        self._fd = fd
-
-    @property
-    def nbytes(self) -> int:
-        """The file's length now."""
-        return os.fstat(self._fd).st_size
-
-    def tail(self, nbytes: int) -> bytes:
-        """Returns up to the last `nbytes` bytes."""
-        start = max(0, self.nbytes - nbytes)
-        return os.pread(self._fd, nbytes, start)
-
-    def append(self, data: bytes, *, durable: bool) -> None:
-        """Appends bytes; with `durable` they are on the medium on return."""
-        self._posix.write(self._fd, [data])
-        if durable:
-            self._posix.fsync(self._fd)
-
-
-class OpenFile:
-    """A file open for reading at offsets; several threads may read at once."""
-
-    def __init__(self, fd: int, path: str, nbytes: int) -> None:
-        self._fd = fd
-        self.path = path
-        self.nbytes = nbytes
-
-    def read_into(self, offset: int, buffer: memoryview) -> None:
-        """Fills a writable buffer with the bytes at an offset.
-
-        Raises:
-            IntegrityError: The file ends before the buffer is full, or cannot be read.
-        """
-        view = buffer.cast("B")
-        while len(view):
-            try:
-                count = os.preadv(self._fd, [view], offset)
-            except OSError as error:
-                raise IntegrityError(
-                    f"{self.path} cannot be read at byte {offset}: {error.strerror}",
-                    hint="the medium is failing: copy what still reads to another one",
-                    path=self.path,
-                ) from error
-            if count == 0:
-                raise IntegrityError(
-                    f"{self.path} ends at byte {offset}, before its content does",
-                    hint="the file was truncated: use another checkpoint or a mirror",
-                    path=self.path,
-                )
-            offset += count
-            view = view[count:]

@@ -7,6 +7,7 @@ their copy right after the fork.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from holdfast.errors import LockedError, SaveError
 
 _POLL_S = 0.1
-_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+_opened: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class FileLock:
@@ -31,11 +32,12 @@ class FileLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd: int | None = None
+        self._held = False
 
     @property
     def held(self) -> bool:
         """Whether this object holds the lock."""
-        return self._fd is not None
+        return self._held
 
     def acquire(self, *, timeout_s: float) -> None:
         """Takes the lock.
@@ -45,40 +47,43 @@ class FileLock:
 
         Raises:
             LockedError: Another process held it all the time.
-            SaveError: The lock's file cannot be opened.
+            SaveError: The lock's file cannot be opened, or the medium has no locks.
         """
         deadline = time.monotonic() + timeout_s
-        while True:
-            fd = self._open()
+        while not self._held:
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _describe(os.pread(fd, 4096, 0))
-                os.close(fd)
+                holder = self._try()
+            except OSError as error:
+                raise SaveError(
+                    f"the lock {self._path} cannot be taken: {error.strerror}",
+                    hint="check the permissions of the store, and that its medium has locks",
+                ) from error
+            finally:
+                if not self._held:
+                    self.release()
+            if holder is not None:
                 # This process cannot wait for itself.
-                mine = any(other.held and other._path == self._path for other in _held)
+                mine = any(other.held and other._path == self._path for other in _opened)
                 if mine or time.monotonic() >= deadline:
-                    raise self._locked(holder, mine=mine) from None
+                    raise self._locked(holder, mine=mine)
                 time.sleep(_POLL_S)
-                continue
-            # A run that was deleted took its lock's file along: the next one has another file.
-            if self._names(fd):
-                break
-            os.close(fd)
-        self._fd = fd
-        _held.add(self)
-        owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, json.dumps(owner).encode() + b"\n", 0)
 
-    def _open(self) -> int:
+    def _try(self) -> str | None:
+        """Takes the lock, or returns its holder; None, too, where its file was deleted."""
+        # A symbolic link is refused: the owner's name would be written to what it leads to.
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = self._fd = os.open(self._path, flags, 0o666)
+        # Before it is locked: a child that is forked right now shares the descriptor.
+        _opened.add(self)
         try:
-            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise SaveError(
-                f"the lock {self._path} cannot be opened: {error.strerror}",
-                hint="check the permissions of the store",
-            ) from error
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _describe(os.pread(fd, 4096, 0))
+        # A run that was deleted took its lock's file along: the next one has another file.
+        self._held = self._names(fd)
+        if self._held:
+            _sign(fd)
+        return None
 
     def _names(self, fd: int) -> bool:
         try:
@@ -102,9 +107,10 @@ class FileLock:
 
     def release(self) -> None:
         """Gives the lock up; does nothing when it is not held."""
+        self._held = False
         if self._fd is not None:
             fd, self._fd = self._fd, None
-            _held.discard(self)
+            _opened.discard(self)
             os.close(fd)
 
     def busy(self) -> bool:
@@ -132,8 +138,16 @@ def _describe(content: bytes) -> str:
         return "a process that left no name"
 
 
+def _sign(fd: int) -> None:
+    owner = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
+    # A full disk must not shut a run out: the lock holds without a name, too.
+    with contextlib.suppress(OSError):
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, json.dumps(owner).encode() + b"\n", 0)
+
+
 def _forget_in_child() -> None:
-    for lock in list(_held):
+    for lock in list(_opened):
         lock.release()
 
 

@@ -30,8 +30,12 @@ class Posix:
         return os.open(path, flags, mode)
 
     def open_append(self, path: str, mode: int) -> int:
-        """Opens a file for appending, creating it where it is missing; readable, too."""
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, mode)
+        """Opens a file for appending, creating it where it is missing; readable, too.
+
+        A symbolic link is refused: appending through it would change a file outside the store.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(path, flags, mode)
 
     def write(self, fd: int, parts: Sequence[Buffer]) -> int:
         """Writes all parts one after another and returns the number of bytes; loops if short."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
+import secrets
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,12 @@ def probe(folder: Path) -> Capabilities:
         OSError: The folder cannot be written.
     """
     filesystem = filesystem_of(folder)
-    first = folder / f".tmp-probe-{os.getpid()}"
-    second = folder / f".tmp-probe-{os.getpid()}-link"
+    # Random: another thread may probe, too, and a killed process of this id may have left some.
+    first = folder / f".tmp-probe-{secrets.token_hex(8)}"
+    second = first.with_name(f"{first.name}-link")
     try:
-        first.write_bytes(b"holdfast")
+        # Left empty: a full medium must still open, to be pruned.
+        first.touch(exist_ok=False)
         return Capabilities(
             filesystem=filesystem,
             hard_links=_can_link(first, second),

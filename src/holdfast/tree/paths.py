@@ -9,7 +9,7 @@ from enum import Enum
 from holdfast.errors import TreeError
 
 #: Dots inside are fine: modules name their parameters ``layer.0.weight``.
-_PLAIN = re.compile(r"[A-Za-z_]\w*(?:\.\w+)*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z_]\w*|\w+(?:\.\w+)+", re.ASCII)
 
 #: From here on integers are hexadecimal.
 MAX_DECIMAL = 2**256

@@ -1,0 +1,99 @@
+"""Looking after a store: what takes space, what can go, what is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from holdfast import references
+from holdfast.lifecycle import checking, planning, reindex, repairing, usage
+from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle.place import Place
+from holdfast.model import Plan
+from holdfast.policy.retention import KeepPolicy
+from holdfast.reading import find, require_run
+
+
+class Upkeep:
+    """The part of a `Store` that looks after it."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def usage(self) -> usage.Usage:
+        """Returns what takes space, per run and in all; shared bytes are counted once."""
+        return usage.measure(self._place)
+
+    def prune(self, run: str | None = None, *, policy: KeepPolicy | str | None = None) -> Plan:
+        """Returns what a clean-up would keep, thin and delete; `Plan.apply` carries it out.
+
+        Args:
+            run: Only this run; left out, all.
+            policy: What to keep, or its text (``"best(5) | latest(2)"``); left out, what each run
+                was opened with.
+
+        Raises:
+            NotFoundError: There is no such run.
+            ConfigError: The text is no policy, or a run's metric is needed and unknown.
+        """
+        if run is not None:
+            require_run(self._place, run)
+        if isinstance(policy, str):
+            policy = parse_keep(policy)
+        return planning.prune(self._place, run, policy)
+
+    def delete(self, pattern: str) -> Plan:
+        """Returns a plan that deletes runs, or one checkpoint; `Plan.apply` carries it out.
+
+        Args:
+            pattern: A run's name, a glob pattern of names (``"study/*"``), or a reference.
+
+        Raises:
+            NotFoundError: Nothing matches.
+            LockedError: A run that matches is being written; nothing is deleted then.
+        """
+        if self._place.catalog.run(pattern) is None and references.is_reference(pattern):
+            record = find(self._place, references.parse(pattern)).record
+            return planning.delete_checkpoint(self._place, record, asked=pattern)
+        return planning.delete_runs(self._place, pattern)
+
+    def verify(
+        self,
+        target: str | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+    ) -> checking.Verification:
+        """Reads checkpoints in full and compares every digest.
+
+        Args:
+            target: A run or a reference; left out, the whole store.
+            progress: Called with bytes as they are read.
+
+        Returns:
+            What was read and what is damaged; damage is noted, and set aside by every plan.
+        """
+        target = self._id_of(target)
+        return checking.verify(self._place, target, progress=progress)
+
+    def repair(self, *, apply: bool = False) -> repairing.Findings:
+        """Finds what interrupted work left behind and, with `apply`, sets it right.
+
+        No checkpoint is deleted by it, whatever its state.
+        """
+        return repairing.repair(self._place, apply=apply)
+
+    def reindex(self, *, progress: Callable[[int], None] | None = None) -> int:
+        """Rebuilds the catalog from the files; returns the number of runs."""
+        return reindex.reindex(self._place, progress=progress or _ignore)
+
+    def _id_of(self, target: str | None) -> str | None:
+        """Returns a run's name as it is, and the id that a reference chooses."""
+        known = target is None or self._place.catalog.run(target) is not None
+        if known or not references.is_reference(str(target)):
+            return target
+        parsed = references.parse(str(target))
+        # An id is taken as it is: what is damaged may not be found any more.
+        return parsed.value if parsed.by == "id" else find(self._place, parsed).id
+
+
+def _ignore(_: int) -> None:
+    pass
