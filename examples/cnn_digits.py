@@ -82,6 +82,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Trains, saving what is worth it after each batch, and measures the best."""
     options = arguments()
+    # Whatever is saved, deleted or fails is a line of the log.
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(0)
     preset = PRESETS[options.preset]
@@ -134,9 +135,9 @@ def main() -> None:
 
         fresh = build_model()
         best = manager.load_best_checkpoint("cnn", model=fresh)
-        print(f"\nBest: {best.id}, saved because it {best.reason}")
+        print(f"\nBest: {best.id}, saved for {best.reason}")
         print(f"Restored into a fresh model: {measure(fresh, *held_out)['accuracy']:.2%} accuracy")
-        print(manager.summary())
+        manager.summary()
 
 
 if __name__ == "__main__":

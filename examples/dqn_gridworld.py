@@ -241,8 +241,11 @@ def main() -> None:
         best = store.best("reward", run=RUN)
         agent = Agent()
         best.restore(model=agent.network)
-        print(f"\nBest of {len(store.checkpoints(RUN))} kept: {best.id}, after episode {best.step}, "
-              f"mean reward {best.metrics['reward']:+.3f}. It walks:")  # fmt: skip
+        print(
+            f"\nBest of {len(store.checkpoints(RUN))} kept: {best.id}, episode {best.step}, ",
+            end="",
+        )
+        print(f"mean reward {best.metrics['reward']:+.3f}. It walks:")
         show_path(agent)
 
 

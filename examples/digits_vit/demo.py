@@ -48,7 +48,7 @@ def train(
         command += [f"--{name.replace('_', '-')}", str(getattr(options, name))]
     steps: list[int] = []
     killed = False
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         for line in process.stdout:
             step, saved = show.parse_step(line)
             steps.append(step)
@@ -144,9 +144,10 @@ def explain(options: argparse.Namespace, console: Console) -> None:
         console.print(show.decisions(store, RUN))
         show.section(console, "7", "What it takes")
         console.print(show.usage(store))
-        show.section(console, "8", "What to type next")
-        for line in show.next_commands(store, RUN, folder=options.folder):
-            console.print(f"  {line}", highlight=False, soft_wrap=True)
+        if options.keep_folder:
+            show.section(console, "8", "What to type next")
+            for line in show.next_commands(store, RUN, folder=options.folder):
+                console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def fresh_folder(folder: Path) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -76,6 +80,9 @@ def decisions(store: holdfast.Store, run: str) -> Table:
     for checkpoint_id, (step, reason) in saved.items():
         checkpoint = there.get(checkpoint_id)
         now = "deleted" if checkpoint is None else "thinned" if checkpoint.thinned else "kept"
+        if checkpoint is None and checkpoint_id not in because:
+            # Its save was under way when the process was killed.
+            now = "never complete"
         table.add_row(str(step), reason, now, because.get(checkpoint_id, ""))
     return table
 
@@ -100,11 +107,23 @@ def usage(store: holdfast.Store) -> Table:
 
 def next_commands(store: holdfast.Store, run: str, *, folder: str) -> list[str]:
     """Returns commands that show more of the store."""
-    best = store.best("val_loss", run=run).id
+    first, last = (
+        store.checkpoints(run, order_by=order, limit=1)[0].id
+        for order in ("created_at", "-created_at")
+    )
+    command = "holdfast"
+    if shutil.which(command) is None:
+        # In a virtual environment that is not active, it stands next to its python.
+        command = str(Path(sys.executable).with_name(command))
     return [
-        f"holdfast ls {run} --store {folder}",
-        f"holdfast explain {best} --store {folder}",
-        f"holdfast verify {run} --store {folder}",
+        f"{command} {rest} --store {shlex.quote(folder)}"
+        for rest in (
+            f"ls {run}",
+            f"explain {run}@best",
+            f"history {run} val_loss",
+            f"diff {first} {last}",
+            f"verify {run}",
+        )
     ]
 
 

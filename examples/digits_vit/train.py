@@ -1,7 +1,4 @@
-"""Trains the vision transformer. Kill it at any moment and start it again: it goes on.
-
-    python train.py --folder my-checkpoints
-"""
+"""Trains the vision transformer. Kill it at any moment and start it again: it goes on."""
 
 from __future__ import annotations
 
@@ -40,9 +37,7 @@ def train(options: argparse.Namespace) -> None:
         model.parameters(), lr=config["lr"], weight_decay=config["weight_decay"]
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=options.steps)
-    batches = ShuffledBatches(
-        splits["train"], batch_size=config["batch_size"], seed=options.seed
-    )
+    batches = ShuffledBatches(splits["train"], batch_size=config["batch_size"], seed=options.seed)
 
     store = holdfast.open(options.folder)
     with store.run(

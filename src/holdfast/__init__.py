@@ -2,12 +2,15 @@
 
 The names here are the whole public interface; each is imported when it is first used, so that
 ``import holdfast`` stays fast and brings in no numpy, SQL or framework.
+
+What happens is logged by the logger ``holdfast``. It has no handler of its own, and no null
+handler either: where the application sets none up, Python itself shows warnings and errors, so
+that a failing save is never silent.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,10 +78,6 @@ __all__ = [
     "HoldfastError", "ConfigError", "MetricError", "TreeError", "NotFoundError", "LockedError",
     "StorageFullError", "SaveError", "IntegrityError", "FormatError",
 ]  # fmt: skip
-
-# A library says nothing by itself; the application decides what becomes of the log.
-logging.getLogger("holdfast").addHandler(logging.NullHandler())
-
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:

@@ -28,6 +28,7 @@ from holdfast.lifecycle.usage import Usage
 from holdfast.model import CheckpointInfo, Mode, metric_mode
 from holdfast.policy.saving import SavePolicy
 from holdfast.policy.thresholds import Size
+from holdfast.presets import preset_numbers
 from holdfast.run import Run
 
 _log = logging.getLogger("holdfast")
@@ -256,6 +257,7 @@ def get_checkpoint_manager(
     *,
     mode: Mode | None = None,
     strategy: Strategy = "hybrid",
+    preset: str | None = None,
     every: int = 100,
     by: float | str = 0,
     budget: int | str | None = None,
@@ -269,6 +271,8 @@ def get_checkpoint_manager(
         mode: Its direction, where its name does not say it.
         strategy: ``"every_batch"``; ``"if_better"`` (loss lower or accuracy higher, or the metric
             better); ``"hybrid"``: if better, or every so many batches as a backup.
+        preset: ``"conservative"``, ``"balanced"`` or ``"aggressive"``: takes the place of
+            `max_checkpoints`, `every` and `by`; see `holdfast.preset`.
         every: Batches between backups.
         by: How much better is worth a checkpoint: absolute, or ``"0.5%"``.
         budget: Bytes that the checkpoints may take, for `CheckpointManager.stats` to compare with.
@@ -277,6 +281,9 @@ def get_checkpoint_manager(
         ConfigError: An argument cannot be meant, or the metric's direction is unknown.
     """
     direction = metric_mode(metric_name, mode)
+    if preset is not None:
+        numbers = preset_numbers(preset)
+        max_checkpoints, every, by = numbers.keep, numbers.every, numbers.by
     key = str(Path(checkpoint_dir).absolute())
     before = _managers.pop(key, None)
     if before is not None:

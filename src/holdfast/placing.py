@@ -78,6 +78,11 @@ def _open_read_only(storage: LocalStorage, store_id: str, catalog: str | None) -
 
 
 def _is_current(place: Place) -> bool:
+    """Returns whether the catalog knows all that there is, or is about to be told by its writer.
+
+    A run that is being written may be a moment ahead of the catalog; its owner brings it there,
+    and whoever reads the catalog goes on to see what is saved.
+    """
     seen = place.catalog.sync_states()
     now = {
         run: (
@@ -86,7 +91,13 @@ def _is_current(place: Place) -> bool:
         )
         for run in place.run_names()
     }
-    return seen == now and not place.catalog.pending()
+    behind = {run for run in seen.keys() | now.keys() if seen.get(run) != now.get(run)}
+    behind.update(run for run, _ in place.catalog.pending())
+    return all(_is_being_written(place, run) for run in behind)
+
+
+def _is_being_written(place: Place, run: str) -> bool:
+    return place.storage.lock(f"{names.folder_of_run(run)}/{names.LOCK}").busy()
 
 
 def _place(

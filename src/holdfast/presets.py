@@ -9,7 +9,7 @@ from holdfast.errors import ConfigError
 from holdfast.policy.retention import KeepPolicy
 from holdfast.policy.saving import SavePolicy
 
-__all__ = ["PRESETS", "Preset", "preset"]
+__all__ = ["PRESETS", "Preset", "preset", "preset_numbers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,20 @@ PRESETS = {
 }
 
 
+def preset_numbers(name: str) -> Preset:
+    """Returns the numbers of a preset.
+
+    Raises:
+        ConfigError: There is no such preset.
+    """
+    numbers = PRESETS.get(name)
+    if numbers is None:
+        raise ConfigError(
+            f"there is no preset {name!r}", hint=f"the presets are {', '.join(PRESETS)}"
+        )
+    return numbers
+
+
 def preset(name: str, *, metric: str | None = None) -> tuple[SavePolicy, KeepPolicy]:
     """Returns when to save and what to keep, by name.
 
@@ -47,10 +61,6 @@ def preset(name: str, *, metric: str | None = None) -> tuple[SavePolicy, KeepPol
     Raises:
         ConfigError: There is no such preset.
     """
-    numbers = PRESETS.get(name)
-    if numbers is None:
-        raise ConfigError(
-            f"there is no preset {name!r}", hint=f"the presets are {', '.join(PRESETS)}"
-        )
+    numbers = preset_numbers(name)
     save = when.improved(metric, by=numbers.by) | when.every(steps=numbers.every)
     return save, keep.best(numbers.keep, metric)

@@ -282,6 +282,16 @@ class Run(RunReader):
         """``running`` until it is closed; then how it ended."""
         return self._session.status
 
+    def history(self, metric: str) -> list[tuple[int, float]]:
+        """Returns ``(step, value)`` of a metric, up to the last call of `step`."""
+        self._session.recorder.flush_quietly()
+        return super().history(metric)
+
+    def steps(self, *, after: int | None = None) -> list[StepRow]:
+        """Returns what its calls of `step` reported and decided, up to the last one."""
+        self._session.recorder.flush_quietly()
+        return super().steps(after=after)
+
     @property
     def best_checkpoint_path(self) -> str | None:
         """Folder of the best checkpoint, by the `CheckpointStrategy` if that is what keeps."""

@@ -26,6 +26,7 @@ from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFound
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import apply_plan
+from holdfast.lifecycle.reindex import refresh_run
 from holdfast.model import CheckpointRecord, Decision, Plan
 from holdfast.policy.retention import KeepPolicy
 from holdfast.recorder import StepRecorder
@@ -265,6 +266,7 @@ class Saver:
         """Applies the keep policy; a failure is logged, and the next save tries again."""
         try:
             self._history.refresh()
+            self._heal_catalog()
             known = self._place.catalog.checkpoints(self._run, order_by="created_at")
             infos = [self._history.overlay(record.info) for record in known]
             plan = self._keep.plan(infos, now=time.time(), finished=finished)
@@ -274,6 +276,13 @@ class Saver:
             _log.error("the clean-up of %s failed and is tried again later: %s", self._run, error)
             return None
         return done
+
+    def _heal_catalog(self) -> None:
+        """Rebuilds the run's rows if a write of them failed since, for want of room say."""
+        seen = self._place.catalog.sync_states().get(self._run)
+        if seen is None or seen[0] < self._history.nbytes:
+            _log.info("the catalog was behind on %s: brought up to date", self._run)
+            refresh_run(self._place, self._run)
 
     def _note_kept(self, plan: Plan) -> None:
         """Notes why checkpoints stay, where that changed since the last clean-up."""

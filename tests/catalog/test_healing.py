@@ -135,6 +135,19 @@ def test_each_damaged_file_is_kept_under_its_own_name(tmp_path: Path) -> None:
     assert {f"catalog.sqlite3.damaged-{number}" for number in (1, 2, 3)} <= names
 
 
+def test_the_log_of_a_damaged_file_is_moved_along_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.sqlite3"
+    filled(path)
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", WRITER, str(path)], cwd=root, check=False)
+    log = Path(f"{path}-wal").read_bytes()
+    garbled(path)
+    with Catalog.open(path, store_id="s") as catalog:
+        assert (catalog.state, catalog.count()) == ("damaged", 0)
+    assert log
+    assert Path(f"{path}.damaged-1-wal").read_bytes() == log
+
+
 def test_tables_that_are_not_ours_survive_a_new_version(tmp_path: Path) -> None:
     path = tmp_path / "shared.sqlite3"
     change(path, "CREATE TABLE runs (name TEXT)")

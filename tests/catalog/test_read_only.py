@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sqlite3
 import tempfile
@@ -156,6 +157,7 @@ def test_the_private_copy_goes_with_its_reader_and_not_with_a_fork(
             child = os.fork()
             if child == 0:
                 reader.close()
+                atexit._run_exitfuncs()
                 os._exit(0)
             assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
             assert len(list(copies.iterdir())) == 1

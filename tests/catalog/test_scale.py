@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 
 from holdfast.catalog import Catalog, pages
 from holdfast.model import RunFacts, RunInfo
@@ -89,3 +89,19 @@ def test_a_look_up_scans_no_table_and_sorts_nothing(
         or step == "USE TEMP B-TREE FOR ORDER BY"
     ]
     assert bad == []
+
+
+def test_a_rebuild_leaves_every_index_in_place(catalog: Catalog) -> None:
+    def indexes() -> set[str | None]:
+        with catalog._database().engine.connect() as plain:
+            options = plain.get_execution_options()
+            where = dict(options.get("schema_translate_map", {})).get(None)
+            found = inspect(plain)
+            names = found.get_table_names(schema=where)
+            return {one["name"] for name in names for one in found.get_indexes(name, schema=where)}
+
+    before = indexes()
+    with catalog.rebuilding():
+        catalog.replace_run(RunFacts(RunInfo("a", 1.0), (checkpoint(1, "a"),), (), ()))
+    assert before
+    assert indexes() == before

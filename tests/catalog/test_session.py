@@ -156,6 +156,20 @@ def test_the_journal_fits_the_place(tmp_path: Path, wal: bool, mode: tuple[str])
     other.close()
 
 
+@pytest.mark.parametrize("place", [":memory:", "sqlite:///:memory:"])
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_catalog_in_memory_makes_no_file(
+    place: str, read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Catalog.open(place, store_id="s", read_only=read_only) as catalog:
+        assert catalog.state == "empty"
+        catalog.put_checkpoint(checkpoint(1))
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(catalog.count, [None] * 8)) == [1] * 8
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_closed_catalog_says_so(catalog: Catalog) -> None:
     catalog.close()
     catalog.close()

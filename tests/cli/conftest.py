@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import struct
@@ -21,6 +22,8 @@ import holdfast
 from holdfast import keep, when
 from holdfast.cli.app import app
 
+#: Colours and movements of the cursor (ECMA-48, control sequences).
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 RUNS = ("digits-cnn", "study/trial-7")
 
 
@@ -126,5 +129,7 @@ def in_terminal(*arguments, columns, typed=b""):
             break
         screen += read
     os.close(ours)
-    lines = screen.decode().replace("\r\n", "\n").split("\n")
-    return process.wait(), [line.rstrip() for line in lines]
+    text = ESCAPES.sub("", screen.decode().replace("\r\n", "\n"))
+    # A carriage return begins the line anew: what a progress bar wrote is gone by then.
+    lines = [line.rpartition("\r")[2].rstrip() for line in text.split("\n")]
+    return process.wait(), lines

@@ -37,7 +37,9 @@ def test_a_falling_line_starts_at_the_top_and_ends_at_the_bottom():
 def test_values_that_are_not_finite_break_the_line():
     whole = plot([(0, 0.0), (1, 0.0), (2, 0.0)], width=40, height=2)
     broken = plot([(0, 0.0), (1, math.nan), (2, 0.0)], width=40, height=2)
-    dots = [sum(char > "⠀" and char < "⣿" for row in rows for char in row) for rows in (whole, broken)]
+    dots = [
+        sum(char > "⠀" and char < "⣿" for row in rows for char in row) for rows in (whole, broken)
+    ]
     assert dots[1] == 2 < dots[0]
 
 

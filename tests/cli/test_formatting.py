@@ -79,7 +79,11 @@ def test_nested_values_are_shown_by_path_and_large_ones_by_size():
 
 
 @settings(max_examples=100)
-@given(st.recursive(st.floats() | st.text() | st.none(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+@given(
+    st.recursive(
+        st.floats() | st.text() | st.none(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)
+    )
+)
 def test_whatever_a_store_holds_becomes_strict_json(value):
     text = json.dumps(formatting.strict(value), allow_nan=False)
     assert json.loads(text) is not None or value is None

@@ -82,7 +82,7 @@ def flip(root, run="digits-cnn"):
     """Flips a bit of a tensor of a run's newest checkpoint; returns the checkpoint's id."""
     with holdfast.open(root, mode="r") as store:
         newest = store.latest(run)
-    path = sorted(newest.path.glob("optimizer*.safetensors"))[0]
+    path = min(newest.path.glob("optimizer*.safetensors"))
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o644)
@@ -145,7 +145,9 @@ def test_doctor_finds_what_was_left_behind_and_sets_it_right(ask, root):
     done = ask(root, "doctor", "--apply", "--json").data
     assert done["ok"] is True
     assert not (folder / ".tmp-left").exists()
-    assert not any(".tmp-left" in found["path"] for found in ask(root, "doctor", "--json").data["findings"])
+    assert not any(
+        ".tmp-left" in found["path"] for found in ask(root, "doctor", "--json").data["findings"]
+    )
 
 
 def test_a_lost_catalog_is_rebuilt(ask, root):

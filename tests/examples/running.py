@@ -14,7 +14,9 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # Killing needs many processes, and importing torch takes seconds: they fork from one that has it.
 _FORKING = multiprocessing.get_context("forkserver")
-_FORKING.set_forkserver_preload(["torch", "torch._dynamo", "holdfast.store", "tests.examples.running"])
+_FORKING.set_forkserver_preload(
+    ["torch", "torch._dynamo", "holdfast.store", "tests.examples.running"]
+)
 
 
 def run_example(name: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:

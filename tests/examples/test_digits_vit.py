@@ -3,6 +3,8 @@
 import importlib.util
 import math
 import re
+import shlex
+import subprocess
 import sys
 
 import pytest
@@ -37,6 +39,12 @@ def test_the_demo_kills_resumes_and_ends_bit_for_bit_the_same(tmp_path):
     assert 0 < resumed <= killed + 1
     assert "Killed, resumed, and bit for bit the same." in done.stdout
     assert str(tmp_path / "store") in done.stdout
+
+    commands = re.findall(r"^  (\S*holdfast .*)$", done.stdout, re.MULTILINE)
+    assert len(commands) == 5
+    for command in commands:
+        typed = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False)
+        assert typed.returncode == 0, command + typed.stderr
 
     with holdfast.open(tmp_path / "store", mode="r") as store:
         one, other = store["vit"], store["vit-uninterrupted"]

@@ -85,6 +85,7 @@ def test_killed_anywhere_it_ends_bit_for_bit_as_if_it_never_was(seed, uninterrup
     assert assert_all_intact(tmp_path)[-1] == STEPS - 1
 
 
+@pytest.mark.slow
 def test_started_by_hand_it_trains_and_keeps_the_best_and_the_newest(tmp_path):
     done = run_example("minimal.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

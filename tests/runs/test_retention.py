@@ -6,7 +6,7 @@ import pytest
 
 import holdfast
 from holdfast import keep, when
-from tests.runs.samples import Clock, attached, flip, manual, slow, steps_of
+from tests.runs.samples import Clock, attached, flip, manual, slow, steps_of, weights
 
 
 def test_newest_checkpoint_survives_a_stricter_policy(store):
@@ -159,7 +159,7 @@ def test_the_first_of_each_window_stays_and_stays_when_planned_again(store):
 
 def test_a_capped_run_loses_its_worst_and_oldest_first(store):
     with manual(store, metric="loss", keep=keep.all().capped(60_000)) as run:
-        model = {"w": __import__("numpy").zeros(2500)}
+        model = weights(size=2500)
         run.attach(model=model)
         for step, loss in enumerate([1.0, 4.0, 3.0, 2.0]):
             model["w"][:] = step

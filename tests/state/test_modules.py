@@ -256,6 +256,16 @@ def test_a_module_that_loads_in_its_own_way_is_asked_to():
     check_same(state_of(live.inner), state_of(saved.inner))
 
 
+def test_an_entry_that_is_a_copy_reaches_the_parameter():
+    def copied(module, state, prefix, metadata):
+        state[prefix + "weight"] = state[prefix + "weight"].detach().clone()
+
+    saved, live = nn.Linear(2, 2), nn.Linear(2, 2)
+    live._register_state_dict_hook(copied)
+    restore(live, captured(saved))
+    assert torch.equal(live.weight, saved.weight)
+
+
 def test_a_load_hook_is_called():
     calls = []
     live = nn.Linear(2, 2)

@@ -96,6 +96,21 @@ def test_state_keeps_the_dtype_that_it_was_stored_with(parameters, state):
     check_same(live.state_dict(), expected)
 
 
+class LowRank(optim.Optimizer):
+    """Keeps a moment of another shape than its parameter, under a name that torch has too."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter] = {"exp_avg": torch.ones(parameter.dim())}
+
+
+def test_only_torchs_own_optimizers_are_held_to_torchs_shapes():
+    saved, live = (LowRank(network().parameters()) for _ in range(2))
+    restore(live, captured(saved))
+    check_same(live.state_dict(), saved.state_dict())
+
+
 class Nested(optim.Optimizer):
     """Keeps tensors in lists and dicts, as shampoo-like optimizers do."""
 

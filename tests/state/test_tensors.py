@@ -98,6 +98,14 @@ FLAGS = [
 ]
 
 
+def test_a_tensor_and_its_lazy_conjugate_are_not_the_same():
+    tensor = torch.tensor([1 + 2j, -3j])
+    state = {"a": tensor, "b": tensor.conj(), "c": tensor.imag, "d": tensor.conj().imag}
+    assert tree.flatten(state).aliases == {}
+    back = there_and_back(state)
+    assert all(torch.equal(back[name], state[name]) for name in state)
+
+
 @pytest.mark.parametrize("tensor", FLAGS, ids=str)
 def test_flags_come_back(tensor):
     check_same(there_and_back({"w": tensor}), {"w": tensor})

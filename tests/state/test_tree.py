@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from collections import Counter, OrderedDict
 from datetime import UTC, timedelta, timezone
@@ -229,6 +230,14 @@ def test_without_the_classes_names_come_back():
     assert back[tree.EnumName("Level", "LOW")] == 1
     assert type(back["p"]).__name__ == "Point"
     assert back["p"]._asdict() == {"x": 1, "y": 2}
+
+
+def test_two_live_classes_of_one_name_are_told_apart_by_nobody():
+    other = enum.Enum("Color", ["RED"])
+    skeleton, buffers = stage(tree.flatten(Color.RED))
+    assert tree.unflatten(skeleton, buffers, like=[other.RED]) is other.RED
+    both = tree.unflatten(skeleton, buffers, like=[other.RED, Color.RED])
+    assert both == tree.EnumName("Color", "RED")
 
 
 @pytest.mark.parametrize("dtype", ["float16", np.float16, np.dtype("f2")])

@@ -34,8 +34,12 @@ WRITES = "holdfast_writes"
 _REINDEX = "run `holdfast reindex`; checkpoints are not touched by this"
 
 
+#: A catalog of this process alone, as SQLite spells it.
+IN_MEMORY = ":memory:"
+
+
 def target_of(url_or_path: str | Path) -> Path | URL:
-    """Returns where a catalog is: a path for SQLite, a URL for PostgreSQL.
+    """Returns where a catalog is: a path for SQLite (or `IN_MEMORY`), a URL for PostgreSQL.
 
     Raises:
         ConfigError: The URL is of another kind, or names no database file.
@@ -49,7 +53,7 @@ def target_of(url_or_path: str | Path) -> Path | URL:
             "the catalog's URL cannot be read",
             hint="write a path, sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE",
         ) from error
-    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
+    if url.drivername == "sqlite" and url.database:
         return Path(url.database)
     if url.drivername == "postgresql+psycopg":
         return url

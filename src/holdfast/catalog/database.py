@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from holdfast.catalog.connection import target_of
-from holdfast.catalog.opening import open_file, open_postgres, open_snapshot
+from holdfast.catalog.connection import IN_MEMORY, target_of
+from holdfast.catalog.opening import open_file, open_in_memory, open_postgres, open_snapshot
 from holdfast.catalog.queries import Queries
 from holdfast.catalog.snapshot import signature
 from holdfast.catalog.timeline import Timeline
@@ -33,7 +33,8 @@ class Catalog(Queries, Timeline, Writes):
 
         Args:
             url_or_path: A path or ``sqlite:///PATH``, or ``postgresql+psycopg://...``; several
-                stores may share a PostgreSQL database.
+                stores may share a PostgreSQL database. ``:memory:`` is an empty catalog that is
+                gone when it is closed, and takes writes in any mode.
             store_id: Id of the store whose catalog it is.
             read_only: Write nothing, beside the file neither. Where there is no usable catalog,
                 an empty one in memory stands in, which `replace_run` may fill.
@@ -47,6 +48,8 @@ class Catalog(Queries, Timeline, Writes):
         if not isinstance(target, Path):
             name = target.render_as_string(hide_password=True)
             return cls(name, lambda: open_postgres(target, store_id=store_id, read_only=read_only))
+        if str(target) == IN_MEMORY:
+            return cls(IN_MEMORY, lambda: open_in_memory(store_id=store_id))
         if read_only:
             return cls(
                 target.name,

@@ -132,6 +132,11 @@ def open_snapshot(path: Path, *, store_id: str) -> Opened:
     return Opened(engine, state, writable=False, seen=seen, shared=shared, release=release)
 
 
+def open_in_memory(*, store_id: str) -> Opened:
+    """Opens an empty catalog that is gone when it is closed."""
+    return _in_memory(store_id, "empty", None)
+
+
 def open_postgres(url: URL, *, store_id: str, read_only: bool) -> Opened:
     """Opens a store's schema in a PostgreSQL database, creating it where it is missing.
 

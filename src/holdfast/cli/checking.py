@@ -15,6 +15,7 @@ from holdfast.errors import IntegrityError
 
 _PANEL = "Look after"
 _BAR_WIDTH = 30
+_NAMED = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -59,9 +60,7 @@ def _verify(
         out.done(f"{checked}, {nbytes_text(found.nbytes)} read, {len(found.damaged)} damaged.")
     if not found.ok:
         raise IntegrityError(
-            f"{count(len(found.damaged), 'checkpoint')} damaged: {', '.join(found.damaged)}"
-            if found.damaged
-            else "journals are damaged",
+            _damage(found),
             hint="damaged checkpoints are passed over from now on; `holdfast doctor` shows what "
             "can be mended",
         )
@@ -204,6 +203,17 @@ def _nbytes(store: holdfast.Store, target: str | None) -> int:
 
 def _show_damage(out: Output, found: Any) -> None:
     rows = [(name, why) for name, reasons in found.damaged.items() for why in reasons]
+    rows += [
+        (f"journal of {run}", why) for run, reasons in found.journals.items() for why in reasons
+    ]
     if rows:
         out.table((Column("DAMAGED", style="bold red"), Column("WHY", wraps=True)), rows)
         out.lines([""])
+
+
+def _damage(found: Any) -> str:
+    if not found.damaged:
+        return f"damaged journals: {', '.join(found.journals)}"
+    named = ", ".join(list(found.damaged)[:_NAMED])
+    more = ", ..." if len(found.damaged) > _NAMED else ""
+    return f"damaged: {count(len(found.damaged), 'checkpoint')}: {named}{more}"

@@ -1,4 +1,4 @@
-"""Commands that look into one thing: a checkpoint, a decision, a metric, two checkpoints."""
+"""Commands that look into one thing: a checkpoint, a metric, two checkpoints."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import csv
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from typing import Annotated
 
 import typer
 
 import holdfast
 from holdfast.cli import completing, records
+from holdfast.cli.arguments import Chosen
 from holdfast.cli.charts import plot, sparkline
 from holdfast.cli.command import Session, command
 from holdfast.cli.comparing import show_difference
@@ -19,7 +21,6 @@ from holdfast.cli.formatting import (
     age,
     count,
     leaves,
-    metrics_text,
     moment,
     nbytes_text,
     number,
@@ -28,26 +29,10 @@ from holdfast.cli.formatting import (
 from holdfast.cli.listing import notes
 from holdfast.cli.output import Column
 from holdfast.errors import ConfigError, NotFoundError
-from holdfast.model import Decision, StepRow
 
 _PANEL = "Look"
 _PLOT_HEIGHT = 12
 _SPARK_WIDTH = 60
-_FATES = {
-    "saved": "saved",
-    "skipped": "not saved",
-    "failed": "save failed",
-    "kept": "kept",
-    "thinned": "thinned",
-    "deleted": "deleted",
-}
-
-Chosen = Annotated[
-    str,
-    typer.Argument(
-        metavar="REF", help="A reference or an id.", autocompletion=completing.references
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:
@@ -58,15 +43,6 @@ def register(app: typer.Typer) -> None:
         examples=("holdfast show digits-cnn@best", "holdfast show digits-cnn@step:400 --json"),
         panel=_PANEL,
     )(_show)
-    command(
-        app,
-        "explain",
-        examples=(
-            "holdfast explain digits-cnn@step:412",
-            "holdfast explain digits-cnn_20251031_142530",
-        ),
-        panel=_PANEL,
-    )(_explain)
     command(
         app,
         "history",
@@ -167,79 +143,6 @@ def _loading(store: holdfast.Store, checkpoint: holdfast.Checkpoint) -> Iterator
         yield f"state = checkpoint.load({item!r})"
 
 
-def _explain(session: Session, reference: Chosen) -> None:
-    """Say why a step was saved or skipped, and why its checkpoint was kept, thinned or deleted."""
-    out = session.out
-    with session.store() as store:
-        told = store.explain(reference)
-        checkpoint = told.checkpoint
-        # What the policy says now stands in no record: it depends on all the others.
-        now: tuple[str, ...] = ()
-        fate = None
-        if checkpoint is not None:
-            plan = store.prune(told.run)
-            if checkpoint.id in plan.reasons:
-                fate, now = plan.fate(checkpoint.id), plan.reasons[checkpoint.id]
-        if out.as_json:
-            out.data(
-                {
-                    "run": told.run,
-                    "step": told.step,
-                    "checkpoint": records.of_checkpoint(checkpoint) if checkpoint else None,
-                    "reports": [
-                        {
-                            "at": row.at,
-                            "metrics": row.metrics,
-                            "saved": row.saved,
-                            "reason": row.reason,
-                        }
-                        for row in told.rows
-                    ],
-                    "decisions": [records.of_decision(decision) for decision in told.decisions],
-                    "now": {"fate": fate, "reasons": now} if fate else None,
-                }
-            )
-            return
-        _show_story(session, told.rows, told.decisions, title=f"{told.run}, step {told.step}")
-        if fate is not None:
-            verbs = {"kept": "keep", "thinned": "thin", "deleted": "delete"}
-            out.lines([f"A clean-up now would {verbs[fate]} it: {'; '.join(now)}."])
-        elif any(decision.fate == "deleted" for decision in told.decisions):
-            out.lines(["It does not exist any more."])
-        elif checkpoint is None:
-            out.lines(["There is no checkpoint of it."])
-
-
-def _show_story(
-    session: Session, rows: Sequence[StepRow], decisions: Sequence[Decision], *, title: str
-) -> None:
-    ids = list(dict.fromkeys(d.checkpoint_id for d in decisions if d.checkpoint_id))
-    events = [(row.at, "", "not saved", row.reason) for row in rows if not row.saved and row.reason]
-    events += [
-        (decision.at, decision.checkpoint_id or "", _FATES[decision.fate], decision.reason)
-        for decision in decisions
-    ]
-    reported = {name: value for row in rows for name, value in row.metrics.items()}
-    out = session.out
-    out.lines([title if len(ids) != 1 else f"{title}: {ids[0]}"], style="bold")
-    if reported:
-        out.lines([f"It reported {metrics_text(reported)}."])
-    out.lines([""])
-    several = len(ids) > 1
-    columns = (
-        Column("WHEN", style="dim"),
-        *((Column("CHECKPOINT"),) if several else ()),
-        Column("WHAT", style="bold"),
-        Column("WHY", wraps=True),
-    )
-    ordered = sorted(events, key=lambda event: event[0])
-    out.table(
-        columns,
-        [(moment(at), *((name,) if several else ()), what, why) for at, name, what, why in ordered],
-    )
-    out.lines([""])
-
-
 def _history(
     session: Session,
     run: Annotated[str, typer.Argument(help="A run.", autocompletion=completing.runs)],
@@ -302,7 +205,9 @@ def _diff(
 ) -> None:
     """Show how two checkpoints differ: metrics, configuration, tensors."""
     out = session.out
-    with session.store() as store, out.progress("Comparing", total=None):
+    with session.store() as store, ExitStack() as stack:
+        if norms:
+            stack.enter_context(out.progress("Reading both", total=None))
         difference = store.diff(first, second, norms=norms)
     if out.as_json:
         out.data(difference.as_dict())

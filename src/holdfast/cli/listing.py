@@ -10,6 +10,7 @@ import typer
 
 import holdfast
 from holdfast.cli import completing, records
+from holdfast.cli.arguments import RunName
 from holdfast.cli.command import Session, command
 from holdfast.cli.formatting import age, count, nbytes_text, number
 from holdfast.cli.output import Column
@@ -20,10 +21,6 @@ _PANEL = "Look"
 #: Rows that a terminal shows unless it is told otherwise; a pipe and JSON get all of them.
 _SCREENFUL = 50
 
-RunName = Annotated[
-    str | None,
-    typer.Argument(metavar="RUN", help="A run.", autocompletion=completing.runs),
-]
 Direction = Annotated[
     Literal["min", "max"] | None,
     typer.Option("--mode", help="Direction, where the metric's name does not tell it."),

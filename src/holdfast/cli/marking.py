@@ -8,8 +8,8 @@ import typer
 
 import holdfast
 from holdfast.cli import records
+from holdfast.cli.arguments import Chosen
 from holdfast.cli.command import Session, command
-from holdfast.cli.inspecting import Chosen
 
 _PANEL = "Mark"
 

@@ -183,12 +183,18 @@ class Output:
             DownloadColumn,
             MofNCompleteColumn,
             Progress,
+            ProgressColumn,
+            SpinnerColumn,
             TextColumn,
             TimeRemainingColumn,
         )
 
-        amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-        columns = (TextColumn("{task.description}"), BarColumn(), amount, TimeRemainingColumn())
+        columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}"),)
+        if total is None:
+            columns = (SpinnerColumn(), *columns)
+        else:
+            amount = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
+            columns = (*columns, BarColumn(), amount, TimeRemainingColumn())
         with Progress(*columns, console=self._err, transient=True) as bar:
             task = bar.add_task(title, total=total)
             yield lambda advance: bar.advance(task, advance)

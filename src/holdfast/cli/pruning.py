@@ -9,9 +9,9 @@ import typer
 
 import holdfast
 from holdfast.cli import completing, records
+from holdfast.cli.arguments import RunName
 from holdfast.cli.command import Session, command
 from holdfast.cli.formatting import count, nbytes_text
-from holdfast.cli.listing import RunName
 from holdfast.cli.output import Column, Output
 
 _PANEL = "Look after"

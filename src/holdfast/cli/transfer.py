@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 import typer
 
 from holdfast.cli import completing, records
+from holdfast.cli.arguments import Chosen
 from holdfast.cli.command import Session, command
 from holdfast.cli.formatting import nbytes_text
-from holdfast.cli.inspecting import Chosen
 
 _PANEL = "Transfer"
 

@@ -5,7 +5,7 @@ Everything here may be interrupted at any call, and called again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 
 from blake3 import blake3
@@ -125,13 +125,19 @@ def shard_of(storage: LocalStorage, path: str) -> str | None:
     return blake3(data).hexdigest()
 
 
-def sweep_shards(storage: LocalStorage) -> tuple[int, int]:
-    """Removes names under shards/ that no checkpoint has; returns their number and bytes."""
+def sweep_shards(storage: LocalStorage, *, keep: Container[str] = ()) -> tuple[int, int]:
+    """Removes names under shards/ that no checkpoint has; returns their number and bytes.
+
+    Args:
+        storage: The store's files.
+        keep: Names of shards that stay all the same: a checkpoint that lost its own name of one
+            can be healed from it.
+    """
     count = nbytes = 0
     for folder in storage.folders("shards"):
         for name in storage.names(f"shards/{folder}"):
             path = f"shards/{folder}/{name}"
-            if storage.link_count(path) == 1:
+            if storage.link_count(path) == 1 and name.removesuffix(".safetensors") not in keep:
                 nbytes += storage.size(path) or 0
                 count += storage.remove(path)
     return count, nbytes

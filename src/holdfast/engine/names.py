@@ -95,6 +95,12 @@ def is_id(text: str) -> bool:
     return _ID.fullmatch(text) is not None and "/" not in text and "@" not in text
 
 
+def belongs(checkpoint_id: str, run: str) -> bool:
+    """Returns whether an id is one that a checkpoint of the run can have."""
+    match = _ID.fullmatch(checkpoint_id)
+    return match is not None and match["folder"] == run.replace("/", "+")
+
+
 def make_id(run: str, created_at: float, serial: int) -> str:
     """Returns the id of a checkpoint: its run, the second, and from the second one on a number."""
     stamp = datetime.fromtimestamp(created_at, UTC).strftime("%Y%m%d_%H%M%S")

@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from holdfast.engine import names
 from holdfast.engine.journal import Journal, Record
 from holdfast.engine.sealed import decode_metrics
 from holdfast.errors import FormatError
 from holdfast.model import CheckpointInfo, Decision, Fate, RunInfo, StepRow
 
 _log = logging.getLogger("holdfast")
+
+#: What a line with the right digest and the wrong content can lead to.
+_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, FormatError)
 
 
 @dataclass(slots=True)
@@ -81,7 +85,7 @@ class RunHistory:
                 continue
             try:
                 apply(self, record)
-            except (KeyError, TypeError, ValueError, FormatError) as error:
+            except _MALFORMED as error:
                 self.damage.append(f"{self._journal.path}: a {record['t']!r} line: {error}")
         return self
 
@@ -131,7 +135,9 @@ class RunHistory:
     def _steps(self, record: Record) -> None:
         for step, at, epoch, metrics, saved, reason in record["rows"]:
             values = decode_metrics(metrics, path=self._journal.path)
-            self.steps.append(StepRow(step, at, values, epoch, saved, reason))
+            whole = None if epoch is None else int(epoch)
+            row = StepRow(int(step), float(at), values, whole, bool(saved), str(reason))
+            self.steps.append(row)
 
     def _save(self, record: Record) -> None:
         info = CheckpointInfo(
@@ -158,6 +164,7 @@ class RunHistory:
     def _report(self, record: Record) -> None:
         values = decode_metrics(record["metrics"], path=self._journal.path)
         self.reports.setdefault(record["id"], {}).update(values)
+        self._reconsider(record["id"])
 
     def _pin(self, record: Record) -> None:
         self.pinned.add(record["id"])
@@ -167,6 +174,7 @@ class RunHistory:
 
     def _tag(self, record: Record) -> None:
         self.tags.setdefault(record["id"], set()).update(record["tags"])
+        self._reconsider(record["id"])
 
     def _untag(self, record: Record) -> None:
         self.tags.get(record["id"], set()).difference_update(record["tags"])
@@ -177,7 +185,20 @@ class RunHistory:
     def _healthy(self, record: Record) -> None:
         self.damaged.pop(record["id"], None)
 
+    def _reconsider(self, checkpoint_id: str) -> None:
+        """Takes a checkpoint out of an interrupted plan that did not know what is said now."""
+        plan = self.open_plan
+        if checkpoint_id in plan.deleted:
+            left = tuple(i for i in plan.deleted if i != checkpoint_id)
+            self.open_plan = OpenPlan(left, plan.thinned)
+            if checkpoint_id in self.saves:
+                self.saves[checkpoint_id].deleted = False
+
     def _plan(self, record: Record) -> None:
+        for checkpoint_id in (*record["deleted"], *record["thinned"]):
+            if not names.is_id(checkpoint_id):
+                # A deletion goes by these: none may lead out of the run's folder.
+                raise ValueError(f"{checkpoint_id!r} is not the id of a checkpoint")
         self.open_plan = OpenPlan(
             deleted=tuple({*self.open_plan.deleted, *record["deleted"]}),
             thinned={
@@ -197,6 +218,9 @@ class RunHistory:
         for checkpoint_id in spared:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
+        for checkpoint_id in record["deleted"]:
+            if checkpoint_id in self.saves:
+                self.saves[checkpoint_id].deleted = True
         done = {*record["deleted"], *spared}
         self.open_plan = OpenPlan(
             deleted=tuple(i for i in self.open_plan.deleted if i not in done),

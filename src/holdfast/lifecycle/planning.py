@@ -15,6 +15,7 @@ from holdfast import keep
 from holdfast.engine import discard, names
 from holdfast.errors import ConfigError, LockedError, NotFoundError
 from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle.healing import holders
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import apply_plan, finish_interrupted, sweep_unfinished
@@ -312,7 +313,7 @@ def _oldest_first(infos: Iterable[CheckpointInfo]) -> tuple[CheckpointInfo, ...]
 
 
 def _sweep_shards(place: Place) -> None:
-    count, nbytes = discard.sweep_shards(place.storage)
+    count, nbytes = discard.sweep_shards(place.storage, keep=holders(place))
     if count:
         _log.info("removed %d shards that no checkpoint holds, %d bytes", count, nbytes)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from holdfast.catalog import Catalog
-from holdfast.engine import discard
-from holdfast.errors import HoldfastError, NotFoundError
+from holdfast.engine import discard, names
+from holdfast.engine.manifest import Manifest
+from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.model import CheckpointInfo, Decision, Plan
@@ -78,6 +78,8 @@ def sweep_unfinished(place: Place, run: str, *, keep: Iterable[str] = ()) -> lis
     swept = []
     for checkpoint_id in place.checkpoint_ids(run):
         if checkpoint_id in keep or place.has_manifest(run, checkpoint_id):
+            continue
+        if not names.belongs(checkpoint_id, run):
             continue
         discard.delete(place.storage, run, checkpoint_id)
         swept.append(checkpoint_id)
@@ -152,8 +154,8 @@ def _carry_out(
     deleted = [i for i in deleted if i not in spared]
     thinned = {i: items for i, items in thinned.items() if i not in spared}
     for checkpoint_id, items in thinned.items():
-        with contextlib.suppress(NotFoundError):
-            manifest = discard.thin(place.storage, place.manifest(checkpoint_id), items)
+        manifest = _thin(place, checkpoint_id, items)
+        if manifest is not None:
             thinner.append(manifest)
             why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
             decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
@@ -194,3 +196,15 @@ def _carry_out(
     if deleted:
         _log.info("Deleted %d old checkpoints for %s", len(deleted), run)
     return spared
+
+
+def _thin(place: Place, checkpoint_id: str, items: Iterable[str]) -> Manifest | None:
+    """Thins a checkpoint; returns None where it is gone or damaged."""
+    try:
+        return discard.thin(place.storage, place.manifest(checkpoint_id), items)
+    except NotFoundError:
+        return None
+    except (IntegrityError, FormatError) as error:
+        # Setting it aside is for a verification; it must not keep the run from being opened.
+        _log.warning("%s is not thinned: %s", checkpoint_id, error)
+        return None

@@ -10,7 +10,7 @@ from holdfast.engine import names
 from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
-from holdfast.model import CheckpointInfo, CheckpointRecord, RunFacts, RunInfo
+from holdfast.model import CheckpointInfo, CheckpointRecord, Decision, RunFacts, RunInfo
 
 _log = logging.getLogger("holdfast")
 
@@ -38,7 +38,7 @@ def gather(place: Place, run: str) -> RunFacts:
         run=info,
         checkpoints=tuple(checkpoints),
         steps=tuple(history.steps),
-        decisions=tuple(history.decisions),
+        decisions=_that_came_true(history, checkpoints),
         journal_nbytes=history.nbytes,
         folder_mtime_ns=modified,
     )
@@ -52,11 +52,11 @@ def reindex(place: Place, *, progress: Progress) -> int:
         progress: Called with 1 per run.
     """
     runs = place.run_names()
-    for gone in {info.name for info in place.catalog.runs()} - set(runs):
-        place.catalog.forget_run(gone)
-    for run in runs:
-        _replace(place, run)
-        progress(1)
+    # In one transaction that begins with nothing: interrupted, it never happened.
+    with place.catalog.rebuilding():
+        for run in runs:
+            place.catalog.replace_run(gather(place, run))
+            progress(1)
     return len(runs)
 
 
@@ -115,6 +115,9 @@ def _now(place: Place, run: str) -> tuple[int, int]:
 def _record(
     place: Place, history: RunHistory, run: str, checkpoint_id: str
 ) -> CheckpointRecord | None:
+    if not names.belongs(checkpoint_id, run):
+        _log.warning("%s lies in the folder of %s and is passed over", checkpoint_id, run)
+        return None
     try:
         record = place.manifest(checkpoint_id).record()
     except NotFoundError:
@@ -125,6 +128,19 @@ def _record(
         info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
         return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
     return replace(record, info=history.overlay(record.info))
+
+
+def _that_came_true(
+    history: RunHistory, checkpoints: list[CheckpointRecord]
+) -> tuple[Decision, ...]:
+    """Returns the decisions without those to save what was cut off before it was durable."""
+    real = {record.info.id for record in checkpoints}
+    real |= {checkpoint_id for checkpoint_id, note in history.saves.items() if note.deleted}
+    return tuple(
+        decision
+        for decision in history.decisions
+        if decision.fate != "saved" or decision.checkpoint_id in real
+    )
 
 
 def _run_without_journal(run: str, checkpoints: list[CheckpointRecord]) -> RunInfo:

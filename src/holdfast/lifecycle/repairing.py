@@ -153,7 +153,7 @@ class _Repair:
         for checkpoint_id in self.place.checkpoint_ids(run):
             gone = checkpoint_id in history.open_plan.deleted
             lost = checking.is_lost(self.place, run, checkpoint_id, history)
-            if gone or lost or self.place.has_manifest(run, checkpoint_id):
+            if gone or self.place.has_manifest(run, checkpoint_id):
                 continue
             self._act(
                 "unfinished",
@@ -293,7 +293,7 @@ class _Repair:
     def _ownerless(self, path: str) -> None:
         name = path.rpartition("/")[2]
         # What a damaged checkpoint may still be healed from stays.
-        needed = name.removesuffix(".safetensors") in self._needed and not self.apply
+        needed = name.removesuffix(".safetensors") in self._needed
         if name.startswith(TEMPORARY_PREFIX) or needed:
             return
         if self.place.storage.link_count(path) == 1:

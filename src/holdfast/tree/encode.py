@@ -127,11 +127,8 @@ class _Flattener:
         self._base = base
         self._keys: list[object] = []
         self._open: set[int] = set()
-        self._paths: dict[str, str] = {}
+        self._paths: dict[str, tuple[object, ...]] = {}
         self._first: dict[Hashable, str] = {}
-        # A leaf that is left out for being tied still pins its memory: a freed address could be
-        # taken by the next array, which would then pass for it.
-        self._pinned: list[Leaf] = []
         self._frameworks = frameworks.present()
 
     def node(self, value: object) -> JSON:
@@ -167,19 +164,18 @@ class _Flattener:
 
     def _array(self, leaf: Leaf) -> Node:
         name = array_name(self._keys)
-        here = render(self._base, self._keys)
         if name in self._paths:
+            other = render(self._base, self._paths[name])
             raise TreeError(
-                f"would be stored under the name {name!r}, and so would {self._paths[name]}",
+                f"would be stored under the name {name!r}, and so would {other}",
                 hint="give one of the two keys another name",
             )
-        self._paths[name] = here
+        self._paths[name] = tuple(self._keys)
         first = self._first.setdefault(leaf.identity, name)
         if first == name:
             self.leaves[name] = leaf
         else:
             self.aliases[name] = first
-            self._pinned.append(leaf)
         return leaf.node(first)
 
     def _container(self, value: dict[object, object] | list[object] | tuple[object, ...]) -> JSON:
