@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-from dataclasses import dataclass
 
 import torch
 from sklearn.datasets import load_digits
@@ -17,22 +16,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import holdfast
-
-
-@dataclass(frozen=True, slots=True)
-class Preset:
-    """How many checkpoints to keep, when to back up, and what counts as better."""
-
-    max_checkpoints: int
-    every: int
-    by: str
-
-
-PRESETS = {
-    "conservative": Preset(max_checkpoints=20, every=50, by="0.1%"),
-    "balanced": Preset(max_checkpoints=10, every=100, by="0.5%"),
-    "aggressive": Preset(max_checkpoints=5, every=200, by="1.0%"),
-}
 
 
 def build_model() -> nn.Sequential:
@@ -73,7 +56,7 @@ def arguments() -> argparse.Namespace:
     """Returns the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default="models/checkpoints")
-    parser.add_argument("--preset", choices=sorted(PRESETS), default="balanced")
+    parser.add_argument("--preset", default="balanced", help="conservative, aggressive")
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--session", default="session-1", help="ties the checkpoints together")
     return parser.parse_args()
@@ -85,17 +68,14 @@ def main() -> None:
     # Whatever is saved, deleted or fails is a line of the log.
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     torch.manual_seed(0)
-    preset = PRESETS[options.preset]
     (images, labels), held_out = load_images()
     model = build_model()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 
     with holdfast.get_checkpoint_manager(
         checkpoint_dir=options.folder,
-        max_checkpoints=preset.max_checkpoints,
         metric_name="accuracy",
-        every=preset.every,
-        by=preset.by,
+        preset=options.preset,
         budget="2GB",
     ) as manager:
         try:

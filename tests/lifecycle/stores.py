@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ import torch
 import holdfast
 from holdfast import keep, when
 from holdfast.checkpoint import Checkpoint
+from holdfast.errors import HoldfastError
 from holdfast.policy.retention import KeepPolicy
 
 Values = dict[str, torch.Tensor]
@@ -91,3 +92,11 @@ def listing(root: Path) -> dict[str, tuple[int, int]]:
 
 def ids(infos: Iterable[object]) -> list[str]:
     return [info.id for info in infos]  # type: ignore[attr-defined]
+
+
+def outcome(call: Callable[[], object]) -> object:
+    """What a call returns, or the error that it raises on purpose."""
+    try:
+        return call()
+    except HoldfastError as refused:
+        return refused

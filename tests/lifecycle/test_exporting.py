@@ -1,4 +1,4 @@
-"""An export is read by other tools without Holdfast, holds everything, and is whole or not there."""
+"""An export is read by other tools without Holdfast, holds everything, and is whole or not there."""  # noqa: E501
 
 import enum
 import json
@@ -207,7 +207,7 @@ def test_a_torch_file_loads_without_running_code(store, tmp_path):
     model, optimizer = trained()
     saved = save(store, {"model": model, "optimizer": optimizer})
     path = saved.export(tmp_path / "out.pt", "torch")
-    held = torch.load(path, weights_only=True)
+    held = torch.load(path, weights_only=True)  # noqa: TID251
     assert set(held) == {"model", "optimizer", "rng"}
     assert same(dict(held["model"]), dict(model.state_dict()))
     assert same(held["optimizer"], optimizer.state_dict())
@@ -220,13 +220,13 @@ def test_what_torch_has_no_form_for_becomes_its_nearest(store, tmp_path):
     now = datetime(2026, 1, 2, tzinfo=UTC)
     state = {
         "point": Point(1.0, 2.0), "color": Color.RED, "time": now, "raw": b"abc", "none": None,
-        "big": b"x" * 5000, "array": np.arange(3, dtype=np.uint16), "swapped": np.array([1, 2], ">i4"),
+        "big": b"x" * 5000, "array": np.arange(3, dtype=np.uint16), "swapped": np.array([1, 2], ">i4"),  # noqa: E501
         "words": np.array(["a", "bc"]), "scalar": np.float32(0.5), "ordered": OrderedDict(a=1),
         "keys": {1: "a", (2, 3): "b"}, "tensors": every_dtype(), "complex": np.complex128(1 + 2j),
         "parameter": torch.nn.Parameter(torch.ones(2)), "flag": True, "huge": 2**80,
     }  # fmt: skip
     path = save(store, {"model": state}).export(tmp_path / "out.pt", "torch")
-    held = torch.load(path, weights_only=True)["model"]
+    held = torch.load(path, weights_only=True)["model"]  # noqa: TID251
     expected = {
         **state, "point": (1.0, 2.0), "color": "RED", "time": now.isoformat(),
         "array": torch.arange(3).to(torch.uint16), "swapped": torch.tensor([1, 2]).int(),
@@ -240,7 +240,7 @@ def test_one_item_is_written_without_a_wrapping(store, tmp_path):
     saved = save(store, {"model": {"w": torch.ones(2)}})
     path = tmp_path / "model.pt"
     exporting.export(store._place, saved.manifest, path, format="torch", item="model")
-    assert same(torch.load(path, weights_only=True), {"w": torch.ones(2)})
+    assert same(torch.load(path, weights_only=True), {"w": torch.ones(2)})  # noqa: TID251
 
 
 def test_metrics_alone_are_no_torch_file(store, tmp_path):

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 
 import holdfast
 from holdfast import keep, when
-from holdfast.errors import ConfigError, FormatError, HoldfastError, LockedError
+from holdfast.errors import ConfigError, FormatError, LockedError
 from holdfast.lifecycle.importing import read_foreign
-from tests.lifecycle.stores import train
+from tests.lifecycle.stores import outcome, train
 from tests.lifecycle.test_exporting import every_dtype, same, save, trained
 
 
@@ -93,7 +93,7 @@ def test_a_folder_of_hugging_face_is_read_with_its_training_state(store, tmp_pat
 
 
 def test_a_folder_with_an_older_file_of_torchs_is_read(tmp_path):
-    torch.save({"w": torch.ones(2)}, tmp_path / "pytorch_model.bin")
+    torch.save({"w": torch.ones(2)}, tmp_path / "pytorch_model.bin")  # noqa: TID251
     assert same(read_foreign(tmp_path).items["model"], {"w": torch.ones(2)})
 
 
@@ -123,7 +123,7 @@ def test_an_index_that_lies_is_refused(tmp_path, index, complaint):
 
 def test_a_bare_state_dict_is_the_model(store, tmp_path):
     model, _ = trained()
-    torch.save(model.state_dict(), tmp_path / "net.pth")
+    torch.save(model.state_dict(), tmp_path / "net.pth")  # noqa: TID251
     got = store.import_checkpoint(tmp_path / "net.pth", run="a")
     assert got.kind == "weights"
     assert same(dict(got.load("model")), dict(model.state_dict()))
@@ -131,7 +131,7 @@ def test_a_bare_state_dict_is_the_model(store, tmp_path):
 
 def test_a_training_checkpoint_comes_apart_into_items_and_what_is_said(store, tmp_path):
     model, optimizer = trained()
-    torch.save(
+    torch.save(  # noqa: TID251
         {
             "model_state_dict": model.state_dict(),
             "optimizer_state_dict": optimizer.state_dict(),
@@ -158,7 +158,7 @@ class Payload:
 
 
 def test_code_in_a_file_is_not_run(store, tmp_path):
-    torch.save({"w": Payload(tmp_path / "owned")}, tmp_path / "evil.pt")
+    torch.save({"w": Payload(tmp_path / "owned")}, tmp_path / "evil.pt")  # noqa: TID251
     with pytest.raises(FormatError, match="refused by torch") as refused:
         store.import_checkpoint(tmp_path / "evil.pt", run="a")
     assert "safetensors" in refused.value.hint
@@ -169,12 +169,8 @@ def test_code_in_a_file_is_not_run(store, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04broken", b"\x80\x02}q\x00."])
 def test_a_broken_file_of_torchs_is_refused_or_holds_nothing(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
-    try:
-        held = read_foreign(tmp_path / "x.pt")
-    except FormatError as refused:
-        assert "x.pt" in refused.message
-    else:
-        assert held.items == {"model": {}}
+    found = outcome(lambda: read_foreign(tmp_path / "x.pt").items)
+    assert found == {"model": {}} or (isinstance(found, FormatError) and "x.pt" in found.message)
 
 
 # -- our own exports ---------------------------------------------------------------------------
@@ -307,9 +303,9 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
     for _ in range(data.draw(st.integers(1, 4))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     path.write_bytes(raw[: data.draw(st.integers(0, len(raw)))])
-    try:
-        state = read_foreign(path).items["model"]
-    except HoldfastError as refused:
-        assert refused.hint
+    found = outcome(lambda: read_foreign(path).items["model"])
+    if isinstance(found, dict):
+        assert sum(tensor.nbytes for tensor in found.values()) <= 11
     else:
-        assert sum(tensor.nbytes for tensor in state.values()) <= 11
+        assert isinstance(found, FormatError)
+        assert found.hint

@@ -148,5 +148,7 @@ def test_nobody_meets_a_locked_error_of_its_own_job(place):
                 assert code == 0, log
         with holdfast.open(place) as store:
             full = [c for c in store.checkpoints("run") if c.kind == "full"]
-            assert sorted(c.step for c in full) == [*range(start + 2), *([1] * (start // 2)), start + 1]
+            # Each job leaves a final checkpoint besides that of its last step.
+            finals = [1, 3][: 1 + start // 2]
+            assert sorted(c.step for c in full) == sorted([*range(start + 2), *finals])
             assert np.all(store.latest("run").load("model")["w"] == weight)

@@ -73,7 +73,7 @@ def test_ctrl_c_saves_the_step_and_ends_as_python_does(place):
 
 
 def test_a_killed_job_reads_as_interrupted_and_a_restart_goes_on(place):
-    saver = TRAINER.replace("when.every(steps=1000)", "when.every(steps=2)")
+    saver = TRAINER.replace("steps=1000", "steps=2").replace('"skip"', '"wait"')
     with job(saver, place) as process:
         start(process, 5)
         with holdfast.open(place, mode="r") as store:

@@ -46,9 +46,7 @@ def told(store):
         lines += [repr(c.record) for c in run.checkpoints(order_by="created_at")]
         lines += [repr(row) for row in run.steps()]
         lines += [repr(run.history(name)) for name in run.metric_names()]
-        lines += sorted(
-            repr((d.fate, d.step, d.checkpoint_id, d.reason)) for d in run.decisions()
-        )
+        lines += sorted(repr((d.fate, d.step, d.checkpoint_id, d.reason)) for d in run.decisions())
     return lines
 
 

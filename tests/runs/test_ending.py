@@ -62,7 +62,9 @@ def test_an_exception_finishes_what_was_promised(store):
     assert steps_of(store) == [0]
 
 
-@pytest.mark.parametrize("policy", [when.interrupted(), when.every(seconds=1e6) | when.interrupted()])
+@pytest.mark.parametrize(
+    "policy", [when.interrupted(), when.every(seconds=1e6) | when.interrupted()]
+)
 def test_an_exception_between_steps_is_followed_by_one_more_save(store, policy):
     with pytest.raises(ZeroDivisionError), store.run("run", save=policy) as run:  # noqa: PT012
         model = attached(run)

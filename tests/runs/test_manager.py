@@ -66,9 +66,7 @@ def test_the_three_strategies(folder, strategy, saved):
         folder, metric_name="loss", strategy=strategy, every=2
     )
     values = [(3, 0.5), (3, 0.5), (2, 0.5), (3, 0.6), (4, 0.1), (5, 0.1)]
-    found = [
-        save(manager, loss, metrics={"accuracy": accuracy}) for loss, accuracy in values
-    ]
+    found = [save(manager, loss, metrics={"accuracy": accuracy}) for loss, accuracy in values]
     assert [step for step, info in enumerate(found) if info] == saved
     codes = {info.reason.partition(":")[0] for info in found if info}
     assert codes <= {"improved", "interval", "always"}

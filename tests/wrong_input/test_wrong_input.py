@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,7 +128,8 @@ REFERENCES = {
     "run": ("digit@latest", holdfast.NotFoundError),
     "step": ("digits@step:9", holdfast.NotFoundError),
     "tag": ("digits@tag:prod", holdfast.NotFoundError),
-    "metric": ("digits@best:los", holdfast.NotFoundError),
+    "metric": ("digits@best:val_loss", holdfast.NotFoundError),
+    "direction": ("digits@best:los", holdfast.ConfigError),
     "selector": ("digits@newest", holdfast.ConfigError),
     "text": ("digits", holdfast.ConfigError),
     "id": ("digits_20200101_000000", holdfast.NotFoundError),
@@ -204,7 +208,9 @@ def test_a_scribbled_store_file_is_refused_with_what_to_do(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{}", b"\x00" * 400, b'{"format": 1}', b"[" * 100_000], ids=repr
+    "content",
+    [b"", b"{}", b"\x00" * 400, b'{"format": 1}', b"[" * 100_000],
+    ids=["empty", "no members", "zeros", "one member", "deep"],
 )
 def test_a_corrupted_manifest_is_set_aside_and_nothing_else_is_lost(filled, content):
     with holdfast.open(filled) as store, store.run("digits", save=when.never()) as run:
@@ -222,9 +228,11 @@ def test_a_corrupted_manifest_is_set_aside_and_nothing_else_is_lost(filled, cont
 
 # Opens a store as another user and tries to write.
 STRANGER = """
-import os, sys
+import os, sys, tempfile
 import numpy
 import holdfast
+with holdfast.open(tempfile.mkdtemp() + "/store") as store, store.run("warm"):
+    pass  # everything is imported by now: the interpreter's own files may not be readable below
 os.setgid(65534); os.setuid(65534)
 try:
     store = holdfast.open(sys.argv[1])
@@ -236,20 +244,24 @@ except holdfast.HoldfastError as error:
 """
 
 
+@pytest.fixture
+def seen_by_all():
+    """A folder that other users may look into and not write to."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="becoming another user needs root")
 @pytest.mark.parametrize("what", ["a store", "an empty folder", "nothing"])
-def test_without_permission_nothing_is_written_and_the_error_says_so(what, request, tmp_path):
-    place = tmp_path / "place"
+def test_without_permission_nothing_is_written_and_the_error_says_so(what, filled, seen_by_all):
+    place = seen_by_all / "place"
     if what == "a store":
-        place = request.getfixturevalue("filled")
-    elif what == "an empty folder":
-        place.mkdir()
-    for folder in [tmp_path, *tmp_path.parents]:
-        if not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o001)
-    tmp_path.chmod(0o755)
-    if place.exists():
+        shutil.copytree(filled, place)
         place.chmod(0o755)
+    elif what == "an empty folder":
+        place.mkdir(0o755)
     done = subprocess.run(
         [sys.executable, "-c", STRANGER, str(place)],
         capture_output=True, text=True, timeout=60, check=False,

@@ -113,9 +113,13 @@ def _digest(snapshot: Snapshot) -> dict[int, tuple[str, bool]]:
     arrays = [array for item in snapshot.items.values() for array in item.arrays]
     # Longest first: no thread is left with a long one at the end.
     arrays.sort(key=lambda array: len(array.data), reverse=True)
-    with ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="holdfast-hash") as threads:
-        results = threads.map(_look_at, arrays)
-        return {id(array): result for array, result in zip(arrays, results, strict=True)}
+    try:
+        with ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="holdfast-hash") as threads:
+            results = list(threads.map(_look_at, arrays))
+    except RuntimeError:
+        # Once the script has ended no thread starts any more; its last save is finished alone.
+        results = [_look_at(array) for array in arrays]
+    return {id(array): result for array, result in zip(arrays, results, strict=True)}
 
 
 def _look_at(array: ArrayCopy) -> tuple[str, bool]:

@@ -29,16 +29,23 @@ def decode(dtype: str, data: memoryview) -> np.ndarray[Any, np.dtype[Any]]:
     """
     if dtype in _NATIVE:
         wide = np.complex128 if dtype == "C64" else np.float64
-        return np.frombuffer(data, dtype=_NATIVE[dtype]).astype(wide)
+        with np.errstate(invalid="ignore"):
+            return np.frombuffer(data, dtype=_NATIVE[dtype]).astype(wide)
     if dtype == "BF16":
         # The upper half of a float32.
         bits = np.frombuffer(data, dtype="<u2").astype(np.uint32) << np.uint32(16)
-        return bits.view(np.float32).astype(np.float64)
+        return _widened(bits.view(np.float32))
     if dtype == "F8_E5M2":
         # The upper half of a float16.
         halves = np.frombuffer(data, dtype=np.uint8).astype(np.uint16) << np.uint16(8)
-        return halves.view(np.float16).astype(np.float64)
+        return _widened(halves.view(np.float16))
     return _E4M3[np.frombuffer(data, dtype=np.uint8)]
+
+
+def _widened(numbers: np.ndarray[Any, np.dtype[Any]]) -> np.ndarray[Any, np.dtype[Any]]:
+    # Half of all NaNs are of the signalling kind, and widening one of them is no news.
+    with np.errstate(invalid="ignore"):
+        return numbers.astype(np.float64)
 
 
 def _e4m3_values() -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -153,7 +153,7 @@ class _Repair:
         for checkpoint_id in self.place.checkpoint_ids(run):
             gone = checkpoint_id in history.open_plan.deleted
             lost = checking.is_lost(self.place, run, checkpoint_id, history)
-            if gone or self.place.has_manifest(run, checkpoint_id):
+            if gone or lost or self.place.has_manifest(run, checkpoint_id):
                 continue
             self._act(
                 "unfinished",
