@@ -84,8 +84,8 @@ REFUSED = {
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
 def test_what_is_no_strict_json_is_a_format_error_that_names_the_file(data):
-    with pytest.raises(FormatError, match="holdfast.json"):
-        parse_strict(data, path="holdfast.json")
+    with pytest.raises(FormatError, match="the file"):
+        parse_strict(data, path="the file")
 
 
 def test_a_whole_pair_is_text():
