@@ -79,6 +79,7 @@ __all__ = [
     "StorageFullError", "SaveError", "IntegrityError", "FormatError",
 ]  # fmt: skip
 
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"holdfast.{name}")

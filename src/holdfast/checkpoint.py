@@ -285,20 +285,23 @@ class Checkpoint:
 
     def tag(self, *tags: str) -> None:
         """Adds tags."""
-        named = tuple(map(names.check_tag, tags))
-        self._retag("tag", named, {*self.tags, *named})
+        named = set(map(names.check_tag, tags))
+        self._retag("tag", named, lambda known: known | named)
 
     def untag(self, *tags: str) -> None:
         """Takes tags away; one that it does not have is no error."""
-        self._retag("untag", tags, {*self.tags} - {*tags})
+        self._retag("untag", tags, lambda known: known - set(tags))
 
-    def _retag(self, verb: str, changed: tuple[str, ...], tags: set[str]) -> None:
-        after = tuple(sorted(tags))
-        self._say(
-            {"t": verb, "tags": list(changed)},
-            lambda catalog: catalog.set_tags(self.id, after),
-            tags=after,
-        )
+    def _retag(
+        self, verb: str, changed: Iterable[str], after: Callable[[set[str]], set[str]]
+    ) -> None:
+        def index(catalog: Catalog) -> None:
+            # What the catalog knows, not this object: another process may have tagged it since.
+            known = catalog.get(self.id)
+            catalog.set_tags(self.id, after(set(known.info.tags if known else ())))
+
+        line = {"t": verb, "tags": sorted(changed)}
+        self._say(line, index, tags=tuple(sorted(after(set(self.tags)))))
 
     def _say(
         self, record: Mapping[str, object], index: Callable[[Catalog], object], **changes: Any

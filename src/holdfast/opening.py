@@ -111,7 +111,7 @@ def open_run(place: Place, name: str, options: RunOptions) -> OpenedRun:
         if before is not None and before.status == "running":
             _log.info("the last owner of %s died: its run is taken over", name)
         finish_interrupted(place, name, history)
-        sweep_unfinished(place, name)
+        sweep_unfinished(place, name, history)
         now = time.time()
         place.journal(name).append([_note(name, options, before, now)], durable=True)
         history.refresh()

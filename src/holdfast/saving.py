@@ -245,22 +245,27 @@ class Saver:
         self._parent_id = draft.id
         record = committed.manifest.record()
         announcements.saved(record.info, best_before=best_before)
-        # Metrics may have been reported since the state was copied, here or elsewhere.
-        self._history.refresh()
-        record = replace(record, info=self._history.overlay(record.info))
         indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
         self._place.mark_seen(self._run)
         if indexed:
             self.retain()
-        return Checkpoint(self._place, record)
+        return Checkpoint(self._place, self._overlaid(record))
 
     def _catalogue(self, catalog: Catalog, record: CheckpointRecord) -> None:
+        # Metrics may have been reported since the state was copied, here or by a process that
+        # found the manifest first. Read with the catalog's write lock held: what comes later to
+        # the journal comes later to the catalog, too.
+        record = self._overlaid(record)
         catalog.put_checkpoint(record)
         decision = Decision(
             record.info.created_at, "saved", record.info.reason, record.info.step, record.info.id
         )
         catalog.add_decisions(self._run, [decision])
         catalog.clear_pending(record.info.id)
+
+    def _overlaid(self, record: CheckpointRecord) -> CheckpointRecord:
+        self._history.refresh()
+        return replace(record, info=self._history.overlay(record.info))
 
     def retain(self, *, finished: bool = False) -> Plan | None:
         """Applies the keep policy; a failure is logged, and the next save tries again."""

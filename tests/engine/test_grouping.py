@@ -64,7 +64,7 @@ def test_little_that_rests_gets_no_shard_of_its_own():
 def test_a_large_group_is_split(monkeypatch):
     monkeypatch.setattr(grouping, "MAX_GROUP_NBYTES", 2 * BIG)
     assert grouped("a0 b0 c0 d0 e0") == ["a b", "c d", "e"]
-    assert grouped("a0 b0 c0", a=5 * BIG, b=0) == ["a b", "c"]
+    assert grouped("a0 b0 c0", a=5 * BIG, b=0) == ["a", "b c"]
 
 
 def test_a_tensor_of_another_dtype_or_shape_is_another_tensor():

@@ -1,6 +1,5 @@
 """Manifests: read back as they were written, and refused when a rule is broken."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -186,17 +185,18 @@ BROKEN = {
     "an id that is none": {"id": "x"},
     "an id that is a number": {"id": 5},
 }
+GOOD = {"file": "a.safetensors", "shard": "a" * 64, "nbytes": 1}
 BROKEN_ITEMS = {
-    "a shard that is no digest": {"shards": [{"file": "a.safetensors", "shard": "A" * 64, "nbytes": 1}]},
-    "a digest with a line feed": {"shards": [{"file": "a.safetensors", "shard": "a" * 64 + "\n", "nbytes": 1}]},
+    "a shard that is no digest": {"shards": [{**GOOD, "shard": "A" * 64}]},
+    "a digest with a line feed": {"shards": [{**GOOD, "shard": "a" * 64 + "\n"}]},
     "a shard without length": {"shards": [{"file": "a.safetensors", "shard": "a" * 64}]},
-    "a shard of negative length": {"shards": [{"file": "a.safetensors", "shard": "a" * 64, "nbytes": -1}]},
+    "a shard of negative length": {"shards": [{**GOOD, "nbytes": -1}]},
     "shards that are text": {"shards": "abc"},
     "an index that is zero": {"index": 0},
     "an index that is empty": {"index": {}},
     "finite as a number": {"finite": 1},
     "parameters as text": {"parameters": "yes"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("members", BROKEN.values(), ids=BROKEN.keys())
@@ -235,14 +235,12 @@ JSON = st.recursive(
 @settings(max_examples=300, deadline=None)
 @given(name=st.sampled_from(sorted(unseal(DATA, path="x"))), value=JSON)
 def test_a_member_of_any_value_is_read_or_refused(name, value):
+    data = seal({**unseal(DATA, path="x"), name: value})
     try:
-        data = seal({**json.loads(json.dumps(unseal(DATA, path="x"))), name: value})
-    except UnicodeEncodeError:
+        manifest = read(data)
+    except FormatError:
         return
-    try:
-        read(data)
-    except FormatError as error:
-        assert error.hint
+    assert isinstance(manifest, Manifest)
 
 
 POISONED = [

@@ -18,6 +18,7 @@ with store.run("run", metric="val_loss", save=when.never(), keep=policy) as run:
     while time.monotonic() < ends or step < 10:
         model["w"][:] = step
         run.save(step, {"loss": 1.0}).wait()
+        assert run.latest().step == step, (run.latest(), step)
         store.prune("run").apply()
         step += 1
     say(step)
@@ -27,11 +28,13 @@ with store.run("run", metric="val_loss", save=when.never(), keep=policy) as run:
 SCORER = """
 scores = {}
 bests = set()
-trainer_is_there = True
-with holdfast.open(place) as store:
-    say("open")
-    hear()
-    while True:
+say("open")
+hear()
+over = False
+while not over:
+    over = os.path.exists(sys.argv[2])
+    # Opened anew each time: an opening brings the catalog up to date, under the trainer's hands.
+    with holdfast.open(place) as store:
         for checkpoint in store.checkpoints("run"):
             if checkpoint.id in scores:
                 continue
@@ -43,11 +46,9 @@ with holdfast.open(place) as store:
                 continue
             scores[checkpoint.id] = float(checkpoint.step * 7919 % 101)
             bests.add(store.best("val_loss", run="run").id)
-        if os.path.exists(sys.argv[2]):
-            break
-    for checkpoint, score in scores.items():
-        say(checkpoint, score)
-    say("bests", len(bests))
+for checkpoint, score in scores.items():
+    say(checkpoint, score)
+say("bests", len(bests))
 """
 
 

@@ -1,7 +1,6 @@
 """Metrics that arrive after their checkpoint."""
 
 import math
-import os
 import signal
 import subprocess
 import sys
@@ -23,7 +22,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def report_elsewhere(place, checkpoint_id, value):
     command = [sys.executable, "-c", REPORTER, str(place), checkpoint_id, str(value)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
@@ -155,4 +154,3 @@ def test_reporters_of_several_processes_lose_nothing(place):
             _, trouble = process.communicate(timeout=60)
             assert process.returncode == -signal.SIGKILL, trouble
         assert [store.get(one).metrics["val_loss"] for one in ids] == [0.0, 1.0, 2.0]
-    assert os.path.exists(place)

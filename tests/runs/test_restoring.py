@@ -216,5 +216,8 @@ def test_pins_tags_and_exports_reach_the_checkpoint(store, tmp_path):
     again = store.get("run@tag:prod")
     assert again == checkpoint
     assert (again.pinned, again.tags) == (True, ("prod",))
+    checkpoint.tag("v2")
+    again.tag("v3")
+    assert store.get(again.id).tags == ("prod", "v2", "v3")
     exported = checkpoint.export(tmp_path / "out")
     assert any(exported.rglob("*.safetensors"))

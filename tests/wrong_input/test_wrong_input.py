@@ -48,7 +48,7 @@ POLICIES = {
     "best-0": (lambda: keep.best(0, "loss"), "0"),
     "best-text": (lambda: keep.best("2", "loss"), "'2'"),
     "latest-negative": (lambda: keep.latest(-1), "-1"),
-    "every-nothing": (lambda: keep.every(), "every"),
+    "every-nothing": (keep.every, "every"),
     "cap-of-nothing": (lambda: keep.all().capped("many"), "many"),
     "when-every-0": (lambda: when.every(steps=0), "0"),
     "when-improved-by": (lambda: when.improved("loss", by="much"), "much"),

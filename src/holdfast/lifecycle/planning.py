@@ -131,7 +131,7 @@ def _sweep_where_nobody_writes(place: Place, run: str) -> None:
         # A folder without a manifest may be a save under way: its owner sweeps.
         return
     try:
-        sweep_unfinished(place, run)
+        sweep_unfinished(place, run, RunHistory(place.journal(run)).refresh())
     finally:
         lock.release()
 
@@ -210,9 +210,10 @@ def _apply_deletion(place: Place, runs: Sequence[str], plan: Plan) -> Plan:
         done = []
         for run in runs:
             if place.storage.modified_ns(names.folder_of_run(run)):
-                finish_interrupted(place, run, RunHistory(place.journal(run)).refresh())
-                done.append(apply_plan(place, run, plan))
-                sweep_unfinished(place, run)
+                history = RunHistory(place.journal(run)).refresh()
+                finish_interrupted(place, run, history)
+                done.append(apply_plan(place, run, plan, history=history))
+                sweep_unfinished(place, run, history)
             _remove_if_empty(place, run)
     _sweep_shards(place)
     return _outcome(place, plan, done)

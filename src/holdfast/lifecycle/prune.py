@@ -67,25 +67,39 @@ def finish_interrupted(place: Place, run: str, history: RunHistory) -> int:
     return left
 
 
-def sweep_unfinished(place: Place, run: str, *, keep: Iterable[str] = ()) -> list[str]:
+def sweep_unfinished(place: Place, run: str, history: RunHistory) -> list[str]:
     """Removes what saves left behind that never became checkpoints.
 
     Only for the owner of the run's lock: to anyone else, such a folder may be a save under way.
+    A checkpoint that was durable once and has lost its manifest is no such thing: it is set aside
+    as damaged, with its files as they are.
 
     Returns:
         The ids whose folders were removed.
     """
+    once_durable = place.catalog.ids(run)
     swept = []
     for checkpoint_id in place.checkpoint_ids(run):
-        if checkpoint_id in keep or place.has_manifest(run, checkpoint_id):
+        if place.has_manifest(run, checkpoint_id) or not names.belongs(checkpoint_id, run):
             continue
-        if not names.belongs(checkpoint_id, run):
+        if checkpoint_id in history.damaged:
+            continue
+        note = history.saves.get(checkpoint_id)
+        if checkpoint_id in once_durable and not (note and note.deleted):
+            _set_aside(place, run, checkpoint_id)
             continue
         discard.delete(place.storage, run, checkpoint_id)
         swept.append(checkpoint_id)
     if swept:
         _log.info("removed %d unfinished saves of %s", len(swept), run)
     return swept
+
+
+def _set_aside(place: Place, run: str, checkpoint_id: str) -> None:
+    reason = "its manifest is missing"
+    _log.warning("%s is set aside as damaged: %s", checkpoint_id, reason)
+    line = {"t": "damaged", "at": time.time(), "id": checkpoint_id, "reason": reason}
+    place.append(run, [line], durable=True)
 
 
 def _holds(place: Place, history: RunHistory, info: CheckpointInfo) -> bool:

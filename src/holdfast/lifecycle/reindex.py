@@ -120,10 +120,11 @@ def _record(
         return None
     try:
         record = place.manifest(checkpoint_id).record()
-    except NotFoundError:
-        return None
     except HoldfastError as error:
-        _log.warning("%s is set aside as damaged: %s", checkpoint_id, error)
+        if isinstance(error, NotFoundError) and checkpoint_id not in history.damaged:
+            # A save under way, or one that was cut off: no checkpoint.
+            return None
+        _log.warning("%s is set aside as damaged: %s", checkpoint_id, error.message)
         note = history.saves.get(checkpoint_id)
         info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
         return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
