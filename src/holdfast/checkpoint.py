@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -314,9 +315,16 @@ class Checkpoint:
         if not self._place.has_manifest(self.run, self.id):
             raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
         line = {"at": time.time(), "id": self.id, **record}
+
+        def tell(catalog: Catalog) -> None:
+            # Its writer has not catalogued it yet, and reads the journal when it does; or has
+            # deleted it a moment ago.
+            with contextlib.suppress(NotFoundError):
+                index(catalog)
+
         # In one step with the mark of what the catalog has seen: killed between the two, it would
         # be taken to know what it does not.
-        self._place.append(self.run, [line], durable=True, index=index)
+        self._place.append(self.run, [line], durable=True, index=tell)
         self._record = replace(self._record, info=replace(self.info, **changes))
 
 

@@ -86,9 +86,11 @@ def _git() -> dict[str, object] | None:
 
 
 def _ask_git(*arguments: str) -> str | None:
+    # Without optional locks: `git status` would lock the index to refresh it, and a training that
+    # is killed at that moment would leave the lock behind in the user's repository.
     try:
         done = subprocess.run(  # noqa: S603 - fixed words only
-            ["git", *arguments],  # noqa: S607 - whichever git the user has
+            ["git", "--no-optional-locks", *arguments],  # noqa: S607 - whichever git the user has
             capture_output=True,
             text=True,
             timeout=_GIT_TIMEOUT_S,

@@ -157,7 +157,7 @@ def test_depth_is_bounded(depth, fits):
 UNRESTORABLE = [1, "text", (1, 2), None, object(), lambda: None]
 
 
-@pytest.mark.parametrize("obj", UNRESTORABLE, ids=repr)
+@pytest.mark.parametrize("obj", UNRESTORABLE, ids=lambda obj: type(obj).__name__)
 def test_what_cannot_be_restored_in_place_is_refused_as_an_item(obj):
     with pytest.raises(TreeError, match="cannot be restored in place") as caught:
         items.capture(obj, path="thing")
