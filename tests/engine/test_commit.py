@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from holdfast import tree
 from holdfast.engine import discard, names, reader
 from holdfast.engine.commit import ParentShards
 from holdfast.engine.snapshot import ArenaPool
-from holdfast.errors import NotFoundError, SaveError, StorageFullError
+from holdfast.errors import IntegrityError, NotFoundError, SaveError, StorageFullError
 from holdfast.storage import LocalStorage
 from tests.engine.states import (
     RUN,
@@ -234,6 +235,15 @@ def test_what_is_saved_is_the_state_at_the_call(storage):
     assert bytes(before.items["a"].arrays[0].data) == np.ones(5).tobytes()
     before.release()
     before.release()
+
+
+def test_a_shard_of_another_length_than_its_manifest_says_is_damage(storage):
+    manifest = save(storage, 0, state(0)).manifest
+    (shard, *_) = manifest.items["model"].shards
+    reader.read_header(storage, manifest.folder, shard)
+    for nbytes in (shard.nbytes - 1, shard.nbytes + 1, 0):
+        with pytest.raises(IntegrityError, match=f"instead of {nbytes}"):
+            reader.read_header(storage, manifest.folder, replace(shard, nbytes=nbytes))
 
 
 def test_a_checkpoint_that_is_not_there_is_not_found(storage):

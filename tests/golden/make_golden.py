@@ -133,7 +133,7 @@ def make_training(store):
             run.step(step, {"loss": loss, "eval": {"acc": step / 7}}, epoch=step // 2)
             run.wait()
             values[str(step)] = {
-                "model": describe(model.state_dict()),
+                "model": describe(dict(sorted(model.state_dict().items()))),
                 "optimizer": describe(optimizer.state_dict()),
             }
         run.report(2, val_loss=0.125, extreme=float("inf"))

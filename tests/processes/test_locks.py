@@ -9,6 +9,9 @@ import holdfast
 from holdfast import opening, when
 from tests.processes.jobs import hear, job, leave, tell
 
+# A job that says nothing more is a failure, not a hang.
+pytestmark = pytest.mark.timeout(90)
+
 HOLDER = """
 run = holdfast.open(place).run("run", save=when.never())
 run.attach(model={"w": np.zeros(4)})
@@ -120,7 +123,7 @@ with store.run("run", metric="loss", save=when.always(), if_exists="resume") as 
     hear()
     for step in range(first, first + 2):
         model["w"] += 1
-        verdict = run.step(step, {"loss": 1.0 / (step + 1)}, metadata={"batch": step})
+        verdict = run.step(step, {"loss": 1.0 / (step + 1)}, metadata={"session": "s-1"})
         pending = run.save(step, kind="metrics")
         pending.wait()
         run.wait()

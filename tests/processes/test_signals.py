@@ -8,6 +8,9 @@ import pytest
 import holdfast
 from tests.processes.jobs import hear, job, leave, tell
 
+# A job that says nothing more is a failure, not a hang.
+pytestmark = pytest.mark.timeout(90)
+
 TRAINER = """
 def own_handler(number, frame):
     say("own handler")

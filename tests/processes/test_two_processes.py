@@ -5,6 +5,9 @@ import pytest
 import holdfast
 from tests.processes.jobs import hear, job, leave, tell
 
+# A job that says nothing more is a failure, not a hang.
+pytestmark = pytest.mark.timeout(90)
+
 TRAINER = """
 import time
 ends = time.monotonic() + float(sys.argv[2])

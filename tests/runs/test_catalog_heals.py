@@ -1,11 +1,13 @@
 """The catalog is an index: lost, damaged or behind, it is what it was after the next opening."""
 
+import shutil
 import sqlite3
 
 import pytest
 
 import holdfast
 from holdfast import keep, stop, when
+from holdfast.lifecycle import reindex
 from tests.runs.samples import attached, manual
 
 
@@ -114,8 +116,6 @@ def test_a_catalog_that_lags_is_brought_up_to_date_with_a_word(filled, log):
 
 
 def test_a_run_whose_folder_is_gone_is_forgotten(filled):
-    import shutil
-
     shutil.rmtree(filled / "runs" / "b")
     with holdfast.open(filled) as store:
         assert [run.name for run in store.runs()] == ["study/a"]
@@ -129,3 +129,26 @@ def test_the_catalog_may_lie_elsewhere(place, tmp_path):
     assert not (place / "catalog.sqlite3").exists()
     with holdfast.open(place) as store:
         assert store.best("loss").step == 0
+
+
+def test_nobody_writes_the_catalog_between_reading_the_files_and_noting_them(filled, monkeypatch):
+    catalog = filled / "catalog.sqlite3"
+    real = reindex.gather
+    refused = []
+
+    def gather_while_another_writes(place, run):
+        facts = real(place, run)
+        other = sqlite3.connect(catalog, timeout=0, isolation_level=None)
+        try:
+            other.execute("begin immediate")
+        except sqlite3.OperationalError as error:
+            refused.append(str(error))
+        finally:
+            other.close()
+        return facts
+
+    monkeypatch.setattr(reindex, "gather", gather_while_another_writes)
+    with (filled / "runs/b/journal.jsonl").open("a") as journal:
+        journal.write("torn")
+    holdfast.open(filled).close()
+    assert refused == ["database is locked"]

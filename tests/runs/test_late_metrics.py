@@ -111,7 +111,7 @@ def test_metrics_that_are_merged_while_the_save_is_under_way_are_not_lost(store)
         assert run.history("val_loss") == [(0, 0.5)]
 
 
-def test_metrics_that_reach_the_journal_before_their_checkpoint_are_not_lost(store):
+def test_metrics_that_reach_the_journal_before_their_checkpoint_are_not_lost(store, log):
     with store.run("run", metric="val_loss", save=when.always()) as run:
         attached(run)
         with slow(store) as medium:
@@ -122,6 +122,7 @@ def test_metrics_that_reach_the_journal_before_their_checkpoint_are_not_lost(sto
         run.wait()
         assert run.best().metrics == {"loss": 1.0, "val_loss": 0.5}
         assert run.history("loss") == [(0, 1.0)]
+    assert "lags behind" not in log.text
 
 
 def test_a_report_on_what_is_gone_says_so(store):

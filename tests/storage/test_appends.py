@@ -1,6 +1,7 @@
 """Appends: one writer at a time, whatever process it is in, and durable when it says so."""
 
 import errno
+import fcntl
 import subprocess
 import sys
 
@@ -33,6 +34,18 @@ def test_appends_of_several_processes_never_mix(tmp_path):
     for name in "abcd":
         own = [line for line in lines if line.startswith(f"{name} ")]
         assert own == [f"{name} {n} {'x' * (n % 7)}" for n in range(150)]
+
+
+def test_whoever_appends_holds_the_files_lock_until_it_is_done(tmp_path):
+    storage = LocalStorage(tmp_path)
+    (tmp_path / "log").touch()
+    with (tmp_path / "log").open("rb") as other:
+        with storage.appending("log") as file:
+            file.append(b"half", durable=False)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert storage.read("log") == b"half"
 
 
 def test_an_append_shows_the_tail_that_it_continues(tmp_path):
