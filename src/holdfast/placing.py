@@ -14,7 +14,14 @@ from holdfast.catalog import Catalog
 from holdfast.engine import names
 from holdfast.engine.manifest import check_format
 from holdfast.engine.sealed import seal, unseal
-from holdfast.errors import ConfigError, FormatError, IntegrityError, NotFoundError
+from holdfast.errors import (
+    ConfigError,
+    FormatError,
+    HoldfastError,
+    IntegrityError,
+    LockedError,
+    NotFoundError,
+)
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.reindex import catch_up
 from holdfast.storage import Capabilities, LocalStorage, probe
@@ -55,11 +62,19 @@ def open_place(
 def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
     found = probe(storage.root)
     _log.debug("%s: %s", storage.root, found)
-    index = Catalog.open(
-        catalog or str(storage.root / _CATALOG), store_id=store_id, wal=found.sqlite_wal
-    )
-    place = _place(storage, index, store_id, found, writable=True)
-    catch_up(place)
+    where = catalog or str(storage.root / _CATALOG)
+    try:
+        index = Catalog.open(where, store_id=store_id, wal=found.sqlite_wal)
+        place = _place(storage, index, store_id, found, writable=True)
+        catch_up(place)
+    except (ConfigError, LockedError):
+        raise
+    except HoldfastError as error:
+        # A full disk, most likely: the store must open all the same, to be read and pruned.
+        _log.warning("%s; until the next opening it is kept in memory", error.message)
+        index = Catalog.open(":memory:", store_id=store_id)
+        place = _place(storage, index, store_id, found, writable=True)
+        catch_up(place)
     return place
 
 
@@ -177,9 +192,8 @@ def _create(storage: LocalStorage) -> str:
 
 def _make_folders(root: Path) -> None:
     """Creates the store's folder and those above it, each durable in its parent."""
-    missing = []
-    while not root.exists():
-        missing.append(root)
-        root = root.parent
-    for folder in reversed(missing):
+    made = [root]
+    while not made[-1].parent.exists():
+        made.append(made[-1].parent)
+    for folder in reversed(made):
         LocalStorage(folder.parent).make_folder(folder.name)

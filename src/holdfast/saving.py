@@ -227,8 +227,9 @@ class Saver:
         }
         journal_nbytes = self._recorder.flush(note, durable=True)
         self._place.index(lambda catalog: catalog.mark_pending(self._run, draft.id))
+        # Outside of what cleans up: a folder that is there already is not this save's.
+        self._place.storage.make_folder(draft.folder, exclusive=True)
         try:
-            self._place.storage.make_folder(draft.folder, exclusive=True)
             committed = commit(
                 self._place.storage,
                 replace(draft, journal_nbytes=journal_nbytes),

@@ -47,8 +47,9 @@ class Place:
         return Journal(self.storage, f"{names.folder_of_run(run)}/{names.JOURNAL}")
 
     def run_names(self) -> list[str]:
-        """Returns the names of all runs that have a folder."""
-        return [names.run_of_folder(folder) for folder in self.storage.folders("runs")]
+        """Returns the names of all runs: folders that hold a journal or a checkpoint."""
+        runs = (names.run_of_folder(folder) for folder in self.storage.folders("runs"))
+        return [run for run in runs if self.journal(run).nbytes or self.checkpoint_ids(run)]
 
     def checkpoint_ids(self, run: str) -> list[str]:
         """Returns the ids of a run's folders, finished or not."""

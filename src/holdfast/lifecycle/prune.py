@@ -10,7 +10,13 @@ from dataclasses import replace
 from holdfast.catalog import Catalog
 from holdfast.engine import discard, names
 from holdfast.engine.manifest import Manifest
-from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
+from holdfast.errors import (
+    FormatError,
+    HoldfastError,
+    IntegrityError,
+    NotFoundError,
+    StorageFullError,
+)
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.model import CheckpointInfo, Decision, Plan
@@ -43,7 +49,7 @@ def apply_plan(place: Place, run: str, plan: Plan, *, history: RunHistory | None
     # A claim on items makes sense only while the checkpoint still has others.
     remaining = {info.id: plan.remaining[info.id] for info in thinning}
     if going or remaining:
-        _note(place, run, [info.id for info in going], remaining, plan.reasons)
+        _note_even_if_full(place, run, [info.id for info in going], remaining, plan.reasons)
         spared = _carry_out(
             place,
             run,
@@ -124,6 +130,33 @@ def _said(info: CheckpointInfo) -> tuple[object, ...]:
     return info.pinned, info.tags, info.items, repr(sorted(info.metrics.items()))
 
 
+def _note_even_if_full(
+    place: Place,
+    run: str,
+    deleted: list[str],
+    thinned: Mapping[str, tuple[str, ...]],
+    reasons: Mapping[str, tuple[str, ...]],
+) -> None:
+    """Notes a plan; on a full disk, deletions go ahead one by one until the note has room.
+
+    A clean-up is what gets a full disk going again, so it must not fail for want of a few bytes.
+    """
+    ahead = iter(deleted)
+    while True:
+        try:
+            _note(place, run, deleted, thinned, reasons)
+        except StorageFullError:
+            checkpoint_id = next(ahead, None)
+            if checkpoint_id is None:
+                raise
+            _log.warning(
+                "no room to note the clean-up of %s: deleting %s first", run, checkpoint_id
+            )
+            discard.delete(place.storage, run, checkpoint_id)
+        else:
+            return
+
+
 def _note(
     place: Place,
     run: str,
@@ -167,18 +200,19 @@ def _carry_out(
     spared = {i for i in noted if i in history.pinned and place.has_manifest(run, i)}
     deleted = [i for i in deleted if i not in spared]
     thinned = {i: items for i, items in thinned.items() if i not in spared}
-    for checkpoint_id, items in thinned.items():
-        manifest = _thin(place, checkpoint_id, items)
-        if manifest is not None:
-            thinner.append(manifest)
-            why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-            decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
+    # Deletions first: thinning writes a manifest, and may need the room.
     for checkpoint_id in deleted:
         known = place.catalog.get(checkpoint_id)
         discard.delete(place.storage, run, checkpoint_id)
         why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
         step = known.info.step if known else -1
         decisions.append(Decision(now, "deleted", why, step, checkpoint_id))
+    for checkpoint_id, items in thinned.items():
+        manifest = _thin(place, checkpoint_id, items)
+        if manifest is not None:
+            thinner.append(manifest)
+            why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
+            decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
 
     def index(catalog: Catalog) -> None:
         for manifest in thinner:

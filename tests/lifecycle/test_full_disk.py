@@ -1,0 +1,65 @@
+"""A clean-up works on a disk that is full to the last byte."""
+
+import ctypes
+import os
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast import keep, when
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    libc = ctypes.CDLL(None, use_errno=True)
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=8m") != 0:
+        pytest.skip(f"no permission to mount: {os.strerror(ctypes.get_errno())}")
+    yield folder
+    libc.umount2(bytes(folder), 2)
+
+
+def fill(folder):
+    with (folder / "ballast").open("wb", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return
+
+
+def test_pruning_a_full_disk_makes_room_for_the_next_save(small_disk):
+    state = {"w": np.zeros(50_000)}
+    with holdfast.open(small_disk / "store") as store:
+        with store.run("r", save=when.never()) as run:
+            run.attach(model=state)
+            for step in range(6):
+                state["w"] += 1
+                run.save(step, {"loss": 1.0 / (step + 1)}).wait()
+            fill(small_disk)
+            state["w"] += 1
+            with pytest.raises(holdfast.StorageFullError):
+                run.save(6).wait()
+            kept = store.checkpoints("r")
+            assert [checkpoint.step for checkpoint in kept] == [5, 4, 3, 2, 1, 0]
+            store.prune("r", policy=keep.latest(2)).apply()
+            assert [checkpoint.step for checkpoint in store.checkpoints("r")] == [5, 4]
+            run.save(7).wait()
+        for checkpoint in store.checkpoints("r"):
+            checkpoint.verify()
+
+
+def test_a_store_on_a_full_disk_opens_is_read_and_pruned(small_disk):
+    state = {"w": np.zeros(50_000)}
+    with holdfast.open(small_disk / "store") as store, store.run("r", save=when.never()) as run:
+        run.attach(model=state)
+        for step in range(4):
+            state["w"] += 1
+            run.save(step).wait()
+    fill(small_disk)
+    with holdfast.open(small_disk / "store") as store:
+        assert store.latest("r").load("model")["w"][0] == 4
+        store.prune("r", policy=keep.latest(1)).apply()
+        assert [checkpoint.step for checkpoint in store.checkpoints("r")] == [3]
