@@ -237,7 +237,7 @@ class Session:
         self.saver.drain()
         self.saver.stop()
         self.status = status
-        line = {"t": "status", "at": time.time(), "status": status}
+        line = {"t": "status", "at": time.time(), "status": status, "final": final}
         try:
             self.recorder.flush(line, durable=True)
             self._place.index(lambda catalog: catalog.set_status(self.name, status))

@@ -50,7 +50,8 @@ def train(
             items["model"][key].copy_(tensor)
         saved.append(run.save(step, {"loss": loss}).wait())
     if finish:
-        run.close()
+        # As finish() does, without the checkpoint that it adds.
+        run._session.close("finished", final=True)
     return saved
 
 

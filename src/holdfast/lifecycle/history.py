@@ -41,6 +41,7 @@ class RunHistory:
 
     Attributes:
         run: The run, as its last opening described it; None where the journal tells nothing.
+        final: Whether the run was finished for good: only then the keep policy rules alone.
         saves: Checkpoint id to what its save noted, in order; failed and deleted ones included.
         steps: Rows of `Run.step` that count: those before a resume and past its step are void.
         decisions: What was decided about saves and checkpoints, in order.
@@ -56,6 +57,7 @@ class RunHistory:
         self._journal = journal
         self._offset = 0
         self.run: RunInfo | None = None
+        self.final = False
         self.saves: dict[str, SaveNote] = {}
         self.steps: list[StepRow] = []
         self.decisions: list[Decision] = []
@@ -110,6 +112,7 @@ class RunHistory:
     # -- one method per kind of line ---------------------------------------------------------
 
     def _run(self, record: Record) -> None:
+        self.final = False
         created_at = self.run.created_at if self.run else float(record["created_at"])
         self.run = RunInfo(
             name=record["name"],
@@ -124,6 +127,7 @@ class RunHistory:
         )
 
     def _status(self, record: Record) -> None:
+        self.final = bool(record.get("final"))
         if self.run is not None:
             self.run = replace(self.run, status=record["status"])
 

@@ -84,8 +84,8 @@ def prune(place: Place, run: str | None, policy: KeepPolicy | None) -> Plan:
         history = RunHistory(place.journal(name)).refresh()
         about = history.run or place.catalog.run(name) or RunInfo(name, 0.0)
         chosen = _policy_of(about, policy)
-        finished = about.status == "finished"
-        merged.add(chosen.plan(known_infos(place, name, history), now=now, finished=finished))
+        infos = known_infos(place, name, history)
+        merged.add(chosen.plan(infos, now=now, finished=history.final))
     return merged.plan(place, lambda plan: _apply_prune(place, runs, plan))
 
 

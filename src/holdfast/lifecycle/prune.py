@@ -216,15 +216,7 @@ def _carry_out(
 
     def index(catalog: Catalog) -> None:
         for manifest in thinner:
-            record = manifest.record()
-            known = catalog.get(manifest.id)
-            if known is not None:
-                said = known.info
-                info = replace(
-                    record.info, metrics=said.metrics, pinned=said.pinned, tags=said.tags
-                )
-                record = replace(record, info=info)
-            catalog.put_checkpoint(record)
+            _put_thinned(catalog, manifest)
         for checkpoint_id in deleted:
             catalog.drop_checkpoint(checkpoint_id)
         for checkpoint_id in noted:
@@ -244,6 +236,17 @@ def _carry_out(
     if deleted:
         _log.info("Deleted %d old checkpoints for %s", len(deleted), run)
     return spared
+
+
+def _put_thinned(catalog: Catalog, manifest: Manifest) -> None:
+    """Tells the catalog of a thinned checkpoint, leaving what was said of it as it is there."""
+    record = manifest.record()
+    known = catalog.get(manifest.id)
+    if known is not None:
+        said = known.info
+        info = replace(record.info, metrics=said.metrics, pinned=said.pinned, tags=said.tags)
+        record = replace(record, info=info)
+    catalog.put_checkpoint(record)
 
 
 def _thin(place: Place, checkpoint_id: str, items: Iterable[str]) -> Manifest | None:
