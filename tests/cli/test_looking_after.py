@@ -17,8 +17,9 @@ def test_a_plan_changes_nothing_and_gives_a_reason_for_each(ask, root):
     before = ids(ask, root)
     answer = ask(root, "plan", "digits-cnn", "--keep", POLICY)
     assert answer.code == 0
-    assert answer.out.count("  delete  ") == len(before) - 1
-    assert f"1 kept, 0 thinned, {len(before) - 1} deleted: frees " in answer.out
+    # The best one, and the newest of a run that may go on.
+    assert answer.out.count("  delete  ") == len(before) - 2
+    assert f"2 kept, 0 thinned, {len(before) - 2} deleted: frees " in answer.out
     assert ids(ask, root) == before
 
 
@@ -27,9 +28,8 @@ def test_a_plan_as_json_is_the_plan_that_prune_applies(ask, root):
     done = ask(root, "prune", "digits-cnn", "--keep", POLICY, "--yes", "--json").data
     assert (plan.pop("applied"), done.pop("applied")) == (False, True)
     assert plan == done
-    assert plan["freed_nbytes"] > 0
     assert all(entry["reasons"] for entry in plan["deleted"])
-    assert ids(ask, root) == [plan["kept"][0]["id"]]
+    assert set(ids(ask, root)) == {entry["id"] for entry in plan["kept"]}
 
 
 def test_prune_says_what_it_freed(ask, root):
