@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -197,7 +198,7 @@ class CheckpointManager:
         last = run.last_step
         step = 0 if last is None else last + 1
         epoch = metadata.get("epoch")
-        epoch = epoch if isinstance(epoch, int) else None
+        epoch = int(epoch) if isinstance(epoch, Integral) else None
         if force:
             pending = run.save(step, reported, reason="forced", metadata=metadata)
             return pending.wait().info

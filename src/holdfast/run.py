@@ -6,6 +6,7 @@ import atexit
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +22,7 @@ from holdfast.opening import OpenedRun, RunOptions
 from holdfast.reading import RunReader, find
 from holdfast.resuming import log_differences, restore, restore_newest
 from holdfast.session import Session
-from holdfast.stepping import Stepper, check_step
+from holdfast.stepping import Stepper, check_epoch, check_step
 from holdfast.strategy import CheckpointStrategy
 
 _log = logging.getLogger("holdfast")
@@ -114,6 +115,8 @@ class Run(RunReader):
         if checkpoint is None:
             _log.info("%s starts from nothing", self.name)
             return 0
+        if not objects and items is None:
+            _log.warning("%s resumes before anything is attached: nothing is restored", self.name)
         _log.info("%s goes on after step %d, from %s", self.name, checkpoint.step, checkpoint.id)
         return checkpoint.step + 1
 
@@ -163,7 +166,10 @@ class Run(RunReader):
         if self._options.on_save_error == "raise":
             self._session.raise_failure()
         return self._stepper.step(
-            step, {**(metrics or {}), **more_metrics}, epoch=epoch, metadata=metadata
+            step,
+            {**(metrics or {}), **more_metrics},
+            epoch=check_epoch(epoch),
+            metadata=metadata,
         )
 
     def save(
@@ -293,21 +299,21 @@ class Run(RunReader):
         return super().steps(after=after)
 
     @property
-    def best_checkpoint_path(self) -> str | None:
+    def best_checkpoint_path(self) -> Path | None:
         """Folder of the best checkpoint, by the `CheckpointStrategy` if that is what keeps."""
         keep = self._options.keep
         if isinstance(keep, CheckpointStrategy):
             best = keep.best(checkpoint.info for checkpoint in self.checkpoints())
-            return None if best is None else str(self.get(best.id).path)
+            return None if best is None else self.get(best.id).path
         try:
-            return str(self.best().path)
+            return self.best().path
         except (NotFoundError, ConfigError):
             return None
 
     @property
-    def latest_checkpoint_dir(self) -> str:
+    def latest_checkpoint_dir(self) -> Path:
         """Folder that holds the run's checkpoints."""
-        return self._place.storage.absolute(names.folder_of_run(self.name))
+        return Path(self._place.storage.absolute(names.folder_of_run(self.name)))
 
     @property
     def last_step(self) -> int | None:
@@ -342,9 +348,9 @@ class Run(RunReader):
         if isinstance(checkpoint_or_step, Checkpoint):
             return checkpoint_or_step
         self.wait()
-        if isinstance(checkpoint_or_step, int):
-            return self.get(f"step:{checkpoint_or_step}")
-        return self.get(checkpoint_or_step)
+        if isinstance(checkpoint_or_step, str):
+            return self.get(checkpoint_or_step)
+        return self.get(f"step:{check_step(checkpoint_or_step)}")
 
     def _announce_summary(self) -> None:
         self.wait()

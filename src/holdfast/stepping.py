@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import operator
 import re
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, SupportsIndex
 
 from holdfast.attached import Chosen
 from holdfast.checkpoint import Checkpoint
@@ -34,6 +36,8 @@ class Stepper:
     def __init__(self, session: Session, options: RunOptions) -> None:
         self._session = session
         self._options = options
+        # One step or save at a time: loops report from several threads.
+        self._lock = threading.RLock()
         self._stop_state = None if options.stop is None else options.stop.start()
         self._stopped = False
         self._ended = False
@@ -84,12 +88,22 @@ class Stepper:
         metadata: Mapping[str, Any] | None,
     ) -> Verdict:
         """Does what `Run.step` says."""
-        metrics = flatten_metrics(reported)
+        step, metrics = check_step(step), flatten_metrics(reported)
+        with self._lock:
+            return self._step(step, metrics, epoch, metadata)
+
+    def _step(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        epoch: int | None,
+        metadata: Mapping[str, Any] | None,
+    ) -> Verdict:
         self._metadata = metadata or {}
         if self._began and step == self.last.step:
             verdict = self._again(metrics, epoch)
         else:
-            self.last = StepRow(check_step(step), time.time(), metrics, epoch)
+            self.last = StepRow(step, time.time(), metrics, epoch)
             self._began = True
             self._saved_id = None
             verdict = self._decide(self.last, metrics)
@@ -113,6 +127,17 @@ class Stepper:
         awaiting: tuple[str, ...],
     ) -> Pending[Checkpoint]:
         """Does what `Run.save` says."""
+        with self._lock:
+            return self._save(row, kind, items, metadata, awaiting)
+
+    def _save(
+        self,
+        row: StepRow,
+        kind: Kind,
+        items: Chosen,
+        metadata: Mapping[str, Any] | None,
+        awaiting: tuple[str, ...],
+    ) -> Pending[Checkpoint]:
         started = time.perf_counter()
         reported = row
         if row.step == self.last.step:
@@ -240,6 +265,21 @@ def _urgent(verdict: Verdict) -> frozenset[str]:
 
 def check_step(step: object) -> int:
     """Returns a step; raises `ConfigError` for what is none."""
-    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-        raise ConfigError(f"step={step!r} is no step", hint="pass an int, 0 or more")
-    return step
+    return _index(step, "step")
+
+
+def check_epoch(epoch: object) -> int | None:
+    """Returns an epoch, or None where none was given; raises `ConfigError` for what is none."""
+    return None if epoch is None else _index(epoch, "epoch")
+
+
+def _index(value: object, what: str) -> int:
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool):
+        try:
+            number = operator.index(value)
+        except TypeError:
+            # An array or tensor of floats, or of several values.
+            number = -1
+        if number >= 0:
+            return number
+    raise ConfigError(f"{what}={value!r} is no {what}", hint="pass an int, 0 or more")

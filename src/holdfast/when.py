@@ -35,7 +35,7 @@ _UNCATCHABLE = frozenset({"KILL", "STOP"})
 
 
 def every(
-    steps: int | None = None, epochs: int | None = None, *, seconds: float | None = None
+    steps: int | None = None, epochs: int | None = None, seconds: float | None = None
 ) -> SavePolicy:
     """Saves at regular distances; with several given, when any of them is reached.
 

@@ -158,3 +158,17 @@ def test_stopping_finishes_what_is_queued():
     bench.gate.set()
     bench.worker.stop()
     assert (first.wait(0), second.wait(0)) == ("a", "b")
+
+
+def test_a_job_queued_by_another_thread_waits_its_turn_and_none_is_lost(bench):
+    bench.job("first", gated=True)
+    assert bench.begun.wait(60)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(bench.job("next"))) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    bench.gate.set()
+    for thread in threads:
+        thread.join(60)
+    assert bench.worker.drain(60)
+    assert [pending.wait(0) for pending in found] == ["next"] * 3

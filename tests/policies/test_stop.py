@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -257,3 +258,8 @@ def test_what_cannot_be_meant_is_refused_when_it_is_written(make, text):
         make()
     assert text in str(caught.value)
     assert caught.value.hint
+
+
+def test_numbers_of_numpy_are_reports_and_limits_like_any_other():
+    history = [np.float32(0.5), np.int64(1), 0.25]
+    assert stop.below("loss", np.float32(0.3)).decide(history).stop

@@ -217,3 +217,7 @@ def test_always_saves_and_never_does_not():
     assert judged(when.always(), moment(7)) == (True, "always: step 7")
     assert when.never().decide(moment(7)).save is False
     assert when.never().decide(moment(7)).code == "never"
+
+
+def test_every_takes_its_distances_in_order_too():
+    assert when.every(5, 2, 60) == when.every(steps=5, epochs=2, seconds=60)

@@ -102,7 +102,7 @@ def test_checkpoint_strategy_keeps_and_points_as_ray_did(store, strategy, kept, 
             run.step(step, loss=loss)
             run.wait()
         assert steps_of(run) == kept
-        assert run.latest_checkpoint_dir == str(store.path / "runs" / "run")
+        assert run.latest_checkpoint_dir == store.path / "runs" / "run"
         path = run.best_checkpoint_path
         if best is None:
             assert path is None
@@ -116,7 +116,7 @@ def test_other_policies_point_at_the_best_by_the_runs_metric(store):
         assert run.best_checkpoint_path is None
         run.save(0, {"loss": 1.0}).wait()
         run.save(1, {"loss": 2.0}).wait()
-        assert run.best_checkpoint_path == str(run.get("step:0").path)
+        assert run.best_checkpoint_path == run.get("step:0").path
 
 
 def test_a_run_that_goes_on_after_finish_is_running_again(store):

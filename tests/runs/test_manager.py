@@ -250,3 +250,13 @@ def test_presets_work_in_a_run(folder, name, numbers):
             run.wait()
         assert saved == [0, every]
         assert keep_policy.at_most() == kept
+
+
+def test_an_epoch_of_numpy_is_the_checkpoints_epoch(manager):
+    info = manager.save_checkpoint(
+        model={"w": np.zeros(2)},
+        model_name="cnn",
+        performance_metrics={"loss": 1.0},
+        training_metadata={"epoch": np.int64(7)},
+    )
+    assert info.epoch == 7

@@ -281,3 +281,11 @@ def test_training_after_a_resume_has_bit_identical_losses(store):
         first = run.resume()
         assert first == 2
         assert [trainer.epoch() for _ in range(first, 4)] == whole[2:]
+
+
+def test_resuming_before_anything_is_attached_warns_that_nothing_is_restored(store, log):
+    with manual(store) as run:
+        run.save(3).wait()
+    with store.run("run") as run:
+        assert run.resume() == 4
+    assert "resumes before anything is attached: nothing is restored" in log.text

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,3 +273,14 @@ def _fill_and_go_on(disk, left):
         assert steps_of(run) == [0, 2]
         assert run.latest().load("model")["w"][0] == 1.0
         assert [row.step for row in run.steps()] == [0, 1, 2]
+
+
+def test_metadata_that_json_has_no_form_for_is_catalogued_as_it_is_stored(store):
+    with manual(store) as run:
+        metadata = {"epoch": np.int64(3), "rate": np.float32(0.5), "from": Path("data"), "ids": {1}}
+        saved = run.save(0, metadata=metadata).wait()
+        expected = {"epoch": 3, "rate": 0.5, "from": "data", "ids": [1]}
+        assert saved.metadata == expected
+        assert run.latest().metadata == expected
+    store.reindex()
+    assert store.latest("run").metadata == expected

@@ -2,9 +2,12 @@
 
 import math
 import shutil
+import threading
 import time
 
+import numpy as np
 import pytest
+import torch
 
 import holdfast
 from holdfast import keep, when
@@ -236,3 +239,32 @@ def test_stats_count_what_became_of_the_saves(store):
         assert stats["last_saved"] == run.latest().id
         assert stats["stall_s"] >= 0
         assert stats["write_s"] > 0
+
+
+@pytest.mark.parametrize("one", [np.int64(1), np.int32(1), torch.tensor(1)], ids=repr)
+def test_integers_of_numpy_and_torch_are_steps_and_epochs(store, one):
+    with store.run("run", save=when.always()) as run:
+        attached(run)
+        run.step(one, loss=1.0, epoch=one)
+        run.report(one, accuracy=0.5)
+        (checkpoint,) = run.checkpoints()
+    assert (checkpoint.step, checkpoint.epoch) == (1, 1)
+    assert checkpoint.metrics == {"loss": 1.0, "accuracy": 0.5}
+
+
+def test_threads_that_step_at_once_lose_no_step_and_no_save(store):
+    def steps(first):
+        for step in range(first, 80, 4):
+            run.step(step, loss=float(step))
+
+    with store.run("run", save=when.always()) as run:
+        attached(run)
+        threads = [threading.Thread(target=steps, args=(first,), daemon=True) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert not any(thread.is_alive() for thread in threads)
+        run.wait()
+        assert sorted(step for step, _ in run.history("loss")) == list(range(80))
+        assert sorted(steps_of(run)) == list(range(80))

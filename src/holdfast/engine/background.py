@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -129,10 +128,11 @@ class Worker:
 
     def __init__(self, name: str, *, idle: Callable[[], None]) -> None:
         self._idle = idle
-        self._jobs: queue.Queue[Job[Any] | None] = queue.Queue()
         self._state = threading.Condition()
-        self._unsettled = 0
+        # Each changes by one assignment: Ctrl-C between two lines leaves nothing to wait for.
         self._queued: Job[Any] | None = None
+        self._running = False
+        self._stopping = False
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
 
@@ -140,14 +140,14 @@ class Worker:
     def busy(self) -> bool:
         """Whether a job is under way or queued."""
         with self._state:
-            return self._unsettled > 0
+            return self._is_busy()
 
     def submit(self, job: Job[Any]) -> None:
-        """Queues a job."""
+        """Queues a job, behind one that another thread has queued meanwhile."""
         with self._state:
+            self._state.wait_for(lambda: self._queued is None)
             self._queued = job
-            self._unsettled += 1
-        self._jobs.put(job)
+            self._state.notify_all()
 
     def drop_queued(self, *, label: str) -> None:
         """Gives up the job that has not begun, if there is one.
@@ -157,35 +157,38 @@ class Worker:
         """
         with self._state:
             dropped, self._queued = self._queued, None
+            self._state.notify_all()
         if dropped is not None:
             dropped.replace(label)
-            self._settled()
 
     def drain(self, timeout: float | None = None) -> bool:
         """Waits until nothing is under way; returns False when that took too long."""
         with self._state:
-            return self._state.wait_for(lambda: self._unsettled == 0, timeout)
+            return self._state.wait_for(lambda: not self._is_busy(), timeout)
 
     def stop(self) -> None:
         """Finishes what is queued and ends the thread."""
-        self._jobs.put(None)
+        with self._state:
+            self._stopping = True
+            self._state.notify_all()
         self._thread.join()
 
     def _loop(self) -> None:
         while True:
-            try:
-                job = self._jobs.get(timeout=_IDLE_S)
-            except queue.Empty:
+            with self._state:
+                self._state.wait_for(lambda: self._queued or self._stopping, timeout=_IDLE_S)
+                job, self._queued = self._queued, None
+                self._running = job is not None
+                if job is None and self._stopping:
+                    return
+                self._state.notify_all()
+            if job is None:
                 self._rest()
                 continue
-            if job is None:
-                return
-            with self._state:
-                if self._queued is not job:
-                    continue
-                self._queued = None
             job.run()
-            self._settled()
+            with self._state:
+                self._running = False
+                self._state.notify_all()
 
     def _rest(self) -> None:
         try:
@@ -194,7 +197,5 @@ class Worker:
             # Without the thread every later save would be waited for in vain.
             _log.exception("what is done between saves failed")
 
-    def _settled(self) -> None:
-        with self._state:
-            self._unsettled -= 1
-            self._state.notify_all()
+    def _is_busy(self) -> bool:
+        return self._queued is not None or self._running

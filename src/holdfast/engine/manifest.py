@@ -126,7 +126,8 @@ class Manifest:
             nbytes=self.nbytes,
             stored_nbytes=self.stored_nbytes,
             generation=self.generation,
-            metadata=dict(self.metadata),
+            # As it reads when it comes from the file: the catalog holds the same either way.
+            metadata={name: encode_numbers(value) for name, value in self.metadata.items()},
             finite={name: item.finite for name, item in self.items.items()},
         )
 

@@ -84,6 +84,11 @@ def encode_numbers(value: object) -> object:
         return {_text(key): encode_numbers(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [encode_numbers(inner) for inner in value]
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "shape", None) == ():
+        # A scalar of numpy or a framework; what it holds, where that is a number.
+        inner = item()
+        return encode_numbers(inner) if isinstance(inner, (bool, int, float)) else _text(inner)
     return _text(value)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable
+from numbers import Real
 from typing import SupportsIndex
 
 from holdfast.errors import ConfigError
@@ -36,7 +37,7 @@ def real(value: object, name: str, *, asker: str) -> float:
     Raises:
         ConfigError: It is a bool, no number, NaN or infinite.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(
             f"{asker}: {name}={value!r} is {type(value).__name__}, not a number",
             hint="pass an int or a float",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Self, TypeAlias, TypeVar
 
 from holdfast.errors import ConfigError
@@ -198,7 +199,7 @@ def _flat(policy: StopPolicy) -> tuple[StopPolicy, ...]:
 
 def _value(report: object) -> float:
     value = report[-1] if isinstance(report, (tuple, list)) and len(report) == _PAIR else report
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ConfigError(
             f"{report!r} is not a report", hint="pass a number, or a pair of step and number"
         )
