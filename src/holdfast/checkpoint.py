@@ -201,7 +201,7 @@ class Checkpoint:
         loading.restore(self._place, self.manifest, {item: into})
         return into
 
-    def restore(self, *, partial: bool = False, **objects: object) -> list[str]:
+    def restore(self, /, *, partial: bool = False, **objects: object) -> list[str]:
         """Restores live objects in place, exactly, each from the item of its keyword.
 
         Args:

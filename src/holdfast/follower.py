@@ -55,7 +55,7 @@ class FollowingRun(RunReader):
     ) -> None:
         self.close()
 
-    def attach(self, **items: object) -> None:
+    def attach(self, /, **items: object) -> None:
         """Names the live objects that `resume` restores; as `Run.attach`."""
         self._attached.add(items)
 

@@ -60,6 +60,11 @@ class CheckpointInfo:
     reason: str = ""
     parent: str | None = None
 
+    def __post_init__(self) -> None:
+        """Takes nested metrics as the slashed names that they are."""
+        if _nested(self.metrics):
+            object.__setattr__(self, "metrics", flatten_metrics(self.metrics))
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -122,6 +127,11 @@ class Moment:
     stall_s: float | None = None
     write_s: float | None = None
     started_at: float | None = None
+
+    def __post_init__(self) -> None:
+        """Takes nested metrics as the slashed names that they are."""
+        if _nested(self.metrics):
+            object.__setattr__(self, "metrics", flatten_metrics(self.metrics))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +237,10 @@ def flatten_metrics(metrics: Mapping[str, object] | None, prefix: str = "") -> d
                 )
             flat[inner] = number
     return flat
+
+
+def _nested(metrics: Mapping[str, object]) -> bool:
+    return any(isinstance(value, Mapping) for value in metrics.values())
 
 
 def _number(name: str, value: object) -> float:

@@ -40,6 +40,7 @@ class Run(RunReader):
         self._opened = opened
         self._session = Session(place, opened, options)
         self._stepper = Stepper(self._session, options)
+        self._resumed: Checkpoint | None = None
         # What was promised is finished even if the script ends without close(), and even if
         # nothing but this refers to the run any more.
         atexit.register(self._close_quietly)
@@ -66,7 +67,7 @@ class Run(RunReader):
 
     # -- before the loop ---------------------------------------------------------------------
 
-    def attach(self, **items: object) -> None:
+    def attach(self, /, **items: object) -> None:
         """Names the live objects that checkpoints are made of.
 
         Random number generators (Python, numpy, the frameworks in use) come along by themselves.
@@ -77,6 +78,13 @@ class Run(RunReader):
         """
         self._session.require_open()
         nbytes = self._session.attached.add(items)
+        late = [name for name in items if self._resumed and name in self._resumed.items]
+        if late:
+            _log.warning(
+                "%s: %s attached after resume() and not restored: attach first",
+                self.name,
+                " and ".join(late),
+            )
         count = self._options.keep.at_most()
         text = announcements.nbytes_text
         kept = f"{count} kept, {text(nbytes * count)}" if count is not None else "all kept"
@@ -109,6 +117,7 @@ class Run(RunReader):
         else:
             checkpoint = find(self._place, references.parse_in_run(reference, self.name))
             restore(checkpoint, objects, with_rng=with_rng)
+        self._resumed = checkpoint
         self._session.go_on_from(checkpoint)
         self._stepper.replay(self._opened.history.steps)
         log_differences(self._opened.before, self.info)

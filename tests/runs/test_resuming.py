@@ -289,3 +289,14 @@ def test_resuming_before_anything_is_attached_warns_that_nothing_is_restored(sto
     with store.run("run") as run:
         assert run.resume() == 4
     assert "resumes before anything is attached: nothing is restored" in log.text
+
+
+def test_an_item_attached_after_resume_is_warned_of(store, caplog):
+    for late in (False, True):
+        with store.run("late", save=when.never()) as run:
+            state = {"w": np.zeros(2)}
+            if late:
+                run.resume()
+            run.attach(model=state)
+            run.save(0).wait()
+    assert "model attached after resume() and not restored" in caplog.text
