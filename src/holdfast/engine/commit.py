@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Final
 
 from blake3 import blake3
 
@@ -17,11 +15,10 @@ from holdfast.engine.reader import read_header
 from holdfast.engine.sealed import dump_strict
 from holdfast.engine.shardfile import Header, TensorEntry, encode_header
 from holdfast.engine.snapshot import ArrayCopy, ItemCopy, Snapshot
+from holdfast.engine.spreading import spread
 from holdfast.errors import HoldfastError
 from holdfast.storage import LocalStorage
 from holdfast.storage.posix import Buffer
-
-_HASHING_THREADS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +110,7 @@ def _digest(snapshot: Snapshot) -> dict[int, tuple[str, bool]]:
     arrays = [array for item in snapshot.items.values() for array in item.arrays]
     # Longest first: no thread is left with a long one at the end.
     arrays.sort(key=lambda array: len(array.data), reverse=True)
-    try:
-        with ThreadPoolExecutor(_HASHING_THREADS, thread_name_prefix="holdfast-hash") as threads:
-            results = list(threads.map(_look_at, arrays))
-    except RuntimeError:
-        # Once the script has ended no thread starts any more; its last save is finished alone.
-        results = [_look_at(array) for array in arrays]
+    results = spread(_look_at, arrays, nbytes=lambda array: len(array.data), name="holdfast-hash")
     return {id(array): result for array, result in zip(arrays, results, strict=True)}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -13,11 +12,11 @@ from blake3 import blake3
 from holdfast.engine import names
 from holdfast.engine.manifest import MAX_NBYTES, Manifest, StoredItem, StoredShard, decode
 from holdfast.engine.shardfile import Header, TensorEntry, decode_header, header_nbytes
+from holdfast.engine.spreading import spread
 from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.storage import LocalStorage
 from holdfast.storage.openfiles import OpenFile
 
-_READING_THREADS: Final = 2
 _VERIFY_PIECE: Final = 8 << 20
 
 Progress = Callable[[int], None]
@@ -126,9 +125,7 @@ def read_tensors(storage: LocalStorage, wanted: Iterable[tuple[Located, memoryvi
             files[place.path].read_into(place.offset, buffer)
             _compare(blake3(buffer).hexdigest(), place)
 
-        with ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="holdfast-read") as threads:
-            for _ in threads.map(fill, work):
-                pass
+        spread(fill, work, nbytes=lambda pair: pair[0].entry.nbytes, name="holdfast-read")
 
 
 def verify(
