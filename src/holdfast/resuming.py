@@ -93,12 +93,14 @@ def restore(checkpoint: Checkpoint, objects: Mapping[str, object], *, with_rng: 
             hint=f"it holds {', '.join(checkpoint.items)}; resume(items=[...]) chooses some",
             problems=tuple(f"{name}: missing from the checkpoint" for name in missing),
         )
+    # Read before anything is changed: damage of it must not leave the objects half-way.
+    generators = checkpoint.load(RNG) if with_rng and RNG in checkpoint.items else None
     if objects:
         checkpoint.restore_objects(objects)
     else:
         checkpoint.verify()
-    if with_rng and RNG in checkpoint.items:
-        rng.restore(checkpoint.load(RNG))
+    if generators is not None:
+        rng.restore(generators)
 
 
 def log_differences(before: RunInfo | None, now: RunInfo) -> None:

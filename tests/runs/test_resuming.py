@@ -300,3 +300,13 @@ def test_an_item_attached_after_resume_is_warned_of(store, caplog):
             run.attach(model=state)
             run.save(0).wait()
     assert "model attached after resume() and not restored" in caplog.text
+
+
+def test_objects_are_untouched_when_every_checkpoints_generators_are_damaged(store):
+    with manual(store) as run:
+        for step in range(2):
+            flip(run.save(step).wait(), "rng.safetensors")
+    with store.run("run", save=when.never()) as run:
+        model = attached(run, fill=7.0)
+        assert run.resume() == 0
+        assert (model["w"] == 7.0).all()
