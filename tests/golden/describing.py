@@ -72,3 +72,22 @@ def _tensor(value):
 
 def _digest(array):
     return blake3(array.tobytes()).hexdigest()[:16]
+
+
+def tell(checkpoint):
+    """Returns what is said of a checkpoint."""
+    return {
+        "step": checkpoint.step,
+        "epoch": checkpoint.epoch,
+        "created_at": checkpoint.created_at,
+        "reason": checkpoint.reason,
+        "kind": checkpoint.kind,
+        "thinned": checkpoint.thinned,
+        "items": sorted(checkpoint.items),
+        "metrics": {name: repr(value) for name, value in checkpoint.metrics.items()},
+        "metadata": checkpoint.metadata,
+        "pinned": checkpoint.pinned,
+        "tags": list(checkpoint.tags),
+        "parent": checkpoint.parent,
+        "nbytes": checkpoint.nbytes,
+    }

@@ -26,7 +26,7 @@ from holdfast.engine.journal import Journal
 from holdfast.engine.sealed import seal, unseal
 from holdfast.storage import LocalStorage
 from tests.golden import states
-from tests.golden.describing import describe
+from tests.golden.describing import describe, tell
 
 TARGET = Path(__file__).parents[1] / "data" / "golden-v1"
 START = 1_761_920_730.0
@@ -97,25 +97,6 @@ def make_store(root):
             }
     interrupt(root)
     return {"runs": runs, "values": expected}
-
-
-def tell(checkpoint):
-    """Returns what is said of a checkpoint."""
-    return {
-        "step": checkpoint.step,
-        "epoch": checkpoint.epoch,
-        "created_at": checkpoint.created_at,
-        "reason": checkpoint.reason,
-        "kind": checkpoint.kind,
-        "thinned": checkpoint.thinned,
-        "items": sorted(checkpoint.items),
-        "metrics": {name: repr(value) for name, value in checkpoint.metrics.items()},
-        "metadata": checkpoint.metadata,
-        "pinned": checkpoint.pinned,
-        "tags": list(checkpoint.tags),
-        "parent": checkpoint.parent,
-        "nbytes": checkpoint.nbytes,
-    }
 
 
 def make_training(store):

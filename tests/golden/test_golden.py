@@ -13,7 +13,7 @@ import holdfast
 from holdfast import keep, when
 from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from tests.golden import states
-from tests.golden.describing import describe
+from tests.golden.describing import describe, tell
 from tests.golden.make_golden import Value
 
 DATA = Path(__file__).parents[1] / "data" / "golden-v1"
@@ -67,22 +67,7 @@ def test_everything_that_is_said_of_a_run_is_read_as_it_was_recorded(golden, run
     assert set(found) == set(wanted["checkpoints"]) - {HALF_DELETED}
     for checkpoint_id, checkpoint in found.items():
         told = wanted["checkpoints"][checkpoint_id]
-        read = {
-            "step": checkpoint.step,
-            "epoch": checkpoint.epoch,
-            "created_at": checkpoint.created_at,
-            "reason": checkpoint.reason,
-            "kind": checkpoint.kind,
-            "thinned": checkpoint.thinned,
-            "items": sorted(checkpoint.items),
-            "metrics": {name: repr(value) for name, value in checkpoint.metrics.items()},
-            "metadata": checkpoint.metadata,
-            "pinned": checkpoint.pinned,
-            "tags": list(checkpoint.tags),
-            "parent": checkpoint.parent,
-            "nbytes": checkpoint.nbytes,
-        }
-        assert read == told
+        assert tell(checkpoint) == told
 
 
 @pytest.mark.parametrize(("run", "step", "item"), VALUES)

@@ -83,7 +83,7 @@ def test_a_state_dict_that_raises_does_not_end_training(store, log):
             return {"w": 1}
 
         def load_state_dict(self, state):
-            raise NotImplementedError
+            self.fine = state == {"w": 1}
 
     with store.run("run", save=when.always()) as run:
         owner = Fragile()
