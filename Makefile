@@ -80,10 +80,17 @@ demo: setup ## train a small model, kill it, resume it
 	@echo "==> examples/digits_vit/demo.py"
 	@$(BIN)/python examples/digits_vit/demo.py
 
+# What is measured besides, for this target alone.
+$(VENV)/.bench: $(VENV)/.installed
+	@echo "==> pip install -e '.[bench]'"
+	@$(PIP) install -qq -c constraints.txt --no-build-isolation -e '.[bench]'
+	@touch $@
+
+# BENCH="--only durable --sizes 200MB" measures less; `python -m bench --help` lists what there is.
 .PHONY: bench
-bench: setup ## measure
-	@echo "==> python -m bench"
-	@$(BIN)/python -m bench
+bench: $(VENV)/.bench ## measure, side by side with other tools
+	@echo "==> python -m bench $(BENCH)"
+	@$(BIN)/python -m bench $(BENCH)
 
 .PHONY: clean
 clean: ## remove what was built, cached or shown; .venv stays (make clean-venv)

@@ -1,72 +1,155 @@
-"""`python -m bench`: tables of medians, spread and ratios to the first way of each case."""
+"""`python -m bench`: every row of docs/performance.md, side by side with the peers."""
 
 from __future__ import annotations
 
 import argparse
-import platform
+import json
+import re
+import sys
 import tempfile
 from pathlib import Path
 
-import torch
 from rich.console import Console
-from rich.table import Table
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from bench import cases
-from bench.measure import Timing, interleave
-from holdfast import __version__
+from bench import machine, plot, report, rows
+from bench.measure import SkippedError
+from bench.peers import missing
+from bench.results import Report, Table, unjudged
 
-_MB = 1_000_000
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20,
+          "GIB": 1 << 30}  # fmt: skip
+_DEFAULT = "1MB,10MB,200MB,1GiB"
+_FULL = f"{_DEFAULT},4GiB"
+_PEERS = {
+    "safetensors": "safetensors.torch",
+    "orbax-checkpoint": "orbax.checkpoint",
+    "torch_checkpointing": "torch_checkpointing",
+    "lightning": "lightning.fabric.plugins",
+}
 
 
 def main() -> None:
-    """Measures, and says what was measured on what."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiny", action="store_true", help="a quick pass, for correctness only")
-    parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
-    arguments = parser.parse_args()
-    sizes = [1 * _MB] if arguments.tiny else [10 * _MB, 200 * _MB, 1000 * _MB]
-    repeats = 2 if arguments.tiny else 7
+    """Measures, prints, and writes what it was asked to write."""
+    arguments = _arguments()
     console = Console()
-    console.print(
-        f"holdfast {__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {torch.get_num_threads()} threads"
-    )
+    if arguments.source:
+        made = Report.from_json(json.loads(arguments.source.read_text(encoding="utf-8")))
+        for table in made.tables:
+            report.show(console, table)
+    else:
+        made = _measured(arguments, console)
+    if arguments.json:
+        text = json.dumps(made.to_json(), indent=1, ensure_ascii=False)
+        arguments.json.write_text(text + "\n", encoding="utf-8")
+    if arguments.write:
+        _write(made, arguments.write, console)
+
+
+def _write(made: Report, page: Path, console: Console) -> None:
+    picture = page.parent / "pictures" / "performance.svg"
+    shown = [f"![Times of each way, by row](pictures/{picture.name})", ""]
+    try:
+        plot.draw(made, picture)
+    except SkippedError as error:
+        console.print(f"no picture: {error}", markup=False)
+        shown = []
+    report.write(made, page, shown)
+
+
+def _measured(arguments: argparse.Namespace, console: Console) -> Report:
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="holdfast-bench-") as name:
-        folder = Path(name)
-        for nbytes in sizes:
-            state = cases.make_state(nbytes, 200)
-            durable, blocked, clean_up = cases.saving(folder, cases.Changing(state))
-            title = f"{nbytes / _MB:.0f} MB in 200 tensors"
-            show(console, f"until durable, {title}", interleave(durable, repeats=repeats))
-            show(console, f"training blocked, {title}", interleave(blocked, repeats=repeats))
-            clean_up()
-            ways, clean_up = cases.restoring(folder, state)
-            show(console, f"restore, warm cache, {title}", interleave(ways, repeats=repeats))
-            clean_up()
-        calls = 200 if arguments.tiny else 20_000
-        console.print(f"step() that does not save: {cases.deciding(folder, calls=calls):.1f} µs")
-        size = _MB if arguments.tiny else 50 * _MB
-        stored = cases.frozen(folder, nbytes=size, checkpoints=10)
-        console.print(f"10 checkpoints of a model with 90% frozen: {stored:.2f} states stored")
-    console.print(f"import holdfast: {cases.importing(repeats=repeats):.0f} ms")
-    console.print("not measured: cold cache, CUDA, DCP, Orbax, many small tensors, a large catalog")
+        plan = _plan(arguments, Path(name))
+        about = machine.describe(plan.folder, sys.argv[1:])
+        for key, value in about.items():
+            console.print(f"{key}: {value}", markup=False, highlight=False)
+        if absent := missing(_PEERS):
+            console.print(f"not installed: {', '.join(absent)} (`make bench` installs them)")
+        tables: list[Table] = []
+        todo = list(rows.jobs(plan))
+        with Progress(
+            SpinnerColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
+            TextColumn("{task.description}"), console=Console(stderr=True), transient=True,
+        ) as progress:  # fmt: skip
+            bar = progress.add_task("", total=len(todo))
+            for row, title, work in todo:
+
+                def tick(way: str, title: str = title) -> None:
+                    progress.update(bar, description=f"{title}: {way}")
+
+                tick("")
+                for measured in rows.run(row, title, work, tick):
+                    table = unjudged(measured) if plan.tiny else measured
+                    tables.append(table)
+                    report.show(console, table)
+                progress.advance(bar)
+        skipped = [row for row in rows.ROWS if row not in plan.rows]
+        console.print(f"not measured: {', '.join([*skipped, 'GPUs', 'several processes'])}")
+    return Report(about, tuple(tables))
 
 
-def show(console: Console, title: str, timings: dict[str, Timing]) -> None:
-    """Prints a case."""
-    first = next(iter(timings.values())).median
-    table = Table(title=title, title_justify="left")
-    table.add_column("way")
-    for column in ("median ms", "min", "max", "ratio"):
-        table.add_column(column, justify="right")
-    for name, timing in timings.items():
-        low, high = timing.spread
-        table.add_row(
-            name,
-            *(f"{seconds * 1e3:.1f}" for seconds in (timing.median, low, high)),
-            f"{timing.median / first:.2f}",
-        )
-    console.print(table)
+def _plan(arguments: argparse.Namespace, folder: Path) -> rows.Plan:
+    sizes = _sizes(arguments)
+    many = [1_000_000] if arguments.tiny else [10_000_000]
+    if arguments.full:
+        many.append(200_000_000)
+    if arguments.sizes:
+        many = [size for size in sizes if arguments.many]
+    return rows.Plan(
+        rows=frozenset(["profile"] if arguments.profile else arguments.only or rows.ROWS),
+        sizes=sizes,
+        many_sizes=many,
+        repeats=arguments.repeats or (1 if arguments.tiny else 5),
+        tiny=arguments.tiny,
+        checkpoints=arguments.checkpoints,
+        folder=folder,
+    )
+
+
+def _sizes(arguments: argparse.Namespace) -> list[int]:
+    if arguments.sizes:
+        return arguments.sizes
+    if arguments.tiny:
+        return [1_000_000]
+    return _size_list(_FULL if arguments.full else _DEFAULT)
+
+
+def _size_list(text: str) -> list[int]:
+    sizes = []
+    for part in text.split(","):
+        match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", part.strip())
+        if match is None or match[2].upper() not in _UNITS:
+            raise argparse.ArgumentTypeError(f"{part!r} is no size: write 10MB or 1GiB")
+        sizes.append(round(float(match[1]) * _UNITS[match[2].upper()]))
+    return sizes
+
+
+def _row_list(text: str) -> list[str]:
+    asked = text.split(",")
+    unknown = [row for row in asked if row not in rows.ROWS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no row {unknown[0]!r}; there are {', '.join(rows.ROWS)}")
+    return asked
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", type=_row_list, help=f"rows: {','.join(rows.ROWS)}")
+    parser.add_argument("--sizes", type=_size_list, help=f"of states (default: {_DEFAULT})")
+    parser.add_argument("--many", action="store_true", help="--sizes in many small tensors, too")
+    parser.add_argument("--repeats", type=int, help="of each save and restore (default: 5)")
+    parser.add_argument("--checkpoints", type=int, default=1_000_000, help="in the catalogue")
+    parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
+    parser.add_argument("--tiny", action="store_true", help="a quick pass, for correctness only")
+    parser.add_argument("--full", action="store_true", help="larger states, too")
+    parser.add_argument("--profile", action="store_true", help="only where the time goes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="show such a file")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put tables and plot into PAGE")
+    arguments = parser.parse_args()
+    if arguments.repeats is not None and arguments.repeats < 1:
+        parser.error("--repeats must be 1 or more")
+    return arguments
 
 
 if __name__ == "__main__":
