@@ -10,6 +10,7 @@ from torch import nn, optim
 from torch.optim import lr_scheduler
 
 from holdfast import items, rng
+from holdfast.adapters.torch import optimizers
 from tests.state.samples import captured, check_same, restore
 
 OPTIMIZERS = {
@@ -170,9 +171,145 @@ def test_what_is_restored_shares_no_memory_with_what_was_saved():
     take_steps(model, optimizer, 1)
     old = next(iter(optimizer.state.values()))["momentum_buffer"]
     expected = old.clone()
-    restore(optimizer, captured(optimizer))
+    live = optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
+    restore(live, captured(optimizer))
     old.zero_()
-    assert torch.equal(next(iter(optimizer.state.values()))["momentum_buffer"], expected)
+    assert torch.equal(next(iter(live.state.values()))["momentum_buffer"], expected)
+
+
+def stepped(kind, steps, dtype=torch.float32):
+    model = network(dtype)
+    optimizer = OPTIMIZERS[kind](model.parameters())
+    take_steps(model, optimizer, steps)
+    return model, optimizer
+
+
+def tensors_of(optimizer):
+    """Returns the tensors of the state, by parameter and name."""
+    return {
+        (index, name): value
+        for index, entry in enumerate(optimizer.state.values())
+        for name, value in entry.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_live_state_that_fits_is_restored_where_it_lies(kind, in_place):
+    _, saved = stepped(kind, 4)
+    expected = copy.deepcopy(saved.state_dict())
+    model, live = stepped(kind, 2)
+    before = {place: id(tensor) for place, tensor in tensors_of(live).items()}
+    plan = restore(live, captured(saved), in_place=in_place)
+    check_same(live.state_dict(), expected)
+    if kind == "lbfgs":
+        return
+    assert {place: id(tensor) for place, tensor in tensors_of(live).items()} == before
+    assert len(plan.buffers) == len(before)
+    assert take_steps(model, live, 1, seed=2)
+
+
+def test_a_backward_pass_over_restored_state_is_refused_as_after_any_change():
+    _, saved = stepped("adamw", 3)
+    _, live = stepped("adamw", 1)
+    versions = {place: tensor._version for place, tensor in tensors_of(live).items()}
+    restore(live, captured(saved))
+    assert all(tensor._version > versions[place] for place, tensor in tensors_of(live).items())
+
+
+def other_dtype(entry, parameter):
+    entry["exp_avg"] = entry["exp_avg"].double()
+
+
+def other_shape(entry, parameter):
+    entry["exp_avg"] = torch.zeros(3)
+
+
+def the_gradients_memory(entry, parameter):
+    parameter.grad = torch.zeros_like(parameter)
+    entry["exp_avg"] = parameter.grad
+
+
+def the_parameters_memory(entry, parameter):
+    entry["exp_avg"] = parameter.detach()
+
+
+def each_others_memory(entry, parameter):
+    entry["exp_avg"] = entry["exp_avg_sq"]
+
+
+def no_tensor(entry, parameter):
+    entry["exp_avg"] = 3.0
+
+
+UNFIT_STATE = [
+    other_dtype, other_shape, the_gradients_memory, the_parameters_memory, each_others_memory,
+    no_tensor,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("spoil", UNFIT_STATE)
+def test_live_state_that_is_no_place_for_it_is_built_anew(spoil):
+    _, saved = stepped("adamw", 3)
+    expected = copy.deepcopy(saved.state_dict())
+    model, live = stepped("adamw", 1)
+    parameter = next(model.parameters())
+    spoil(live.state[parameter], parameter)
+    old, weights = live.state[parameter]["exp_avg"], parameter.detach().clone()
+    restore(live, captured(saved))
+    check_same(live.state_dict(), expected)
+    assert live.state[parameter]["exp_avg"] is not old
+    assert torch.equal(parameter, weights)
+
+
+def test_state_that_was_one_tensor_for_two_is_one_again():
+    _, saved = stepped("adamw", 2)
+    entry = next(iter(saved.state.values()))
+    entry["exp_avg_sq"] = entry["exp_avg"]
+    _, live = stepped("adamw", 1)
+    restore(live, captured(saved))
+    entry = next(iter(live.state.values()))
+    assert entry["exp_avg_sq"] is entry["exp_avg"]
+    check_same(live.state_dict(), saved.state_dict())
+
+
+@pytest.mark.parametrize("hook", ["pre", "post"])
+def test_hooks_on_loading_see_the_whole_stored_state(hook):
+    _, saved = stepped("sgd", 2)
+    _, live = stepped("sgd", 1)
+    old = tensors_of(live)
+    seen = []
+    register = getattr(live, f"register_load_state_dict_{hook}_hook")
+    register(lambda *_: seen.append(tensors_of(live)))
+    plan = restore(live, captured(saved))
+    assert len(seen) == 1
+    assert not plan.buffers
+    assert all(tensor is not old[place] for place, tensor in tensors_of(live).items())
+    check_same(live.state_dict(), saved.state_dict())
+
+
+def test_live_state_on_a_device_that_torch_would_not_choose_is_built_anew(monkeypatch):
+    _, saved = stepped("adamw", 3)
+    expected = copy.deepcopy(saved.state_dict())
+    _, live = stepped("adamw", 1)
+    before = tensors_of(live)
+    monkeypatch.setattr(optimizers, "_CPU", torch.device("meta"))
+    restore(live, captured(saved))
+    check_same(live.state_dict(), expected)
+    moved = {name for (index, name), value in tensors_of(live).items()
+             if value is not before[index, name]}  # fmt: skip
+    assert moved == {"step"}
+
+
+def test_steps_go_where_a_capturable_optimizer_has_them():
+    _, saved = stepped("adamw", 3)
+    _, live = stepped("adamw", 1)
+    for group in live.param_groups:
+        group["capturable"] = True
+    restore(live, captured(saved))
+    assert {entry["step"].item() for entry in live.state.values()} == {3.0}
+    assert live.param_groups[0]["capturable"] is True
 
 
 def fewer_groups(model):

@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Final
 
 from blake3 import blake3
 
 from holdfast.engine import names
-from holdfast.engine.manifest import MAX_NBYTES, Manifest, StoredItem, StoredShard, decode
-from holdfast.engine.shardfile import Header, TensorEntry, decode_header, header_nbytes
-from holdfast.engine.spreading import spread
+from holdfast.engine.filling import Located, Progress, Target, Wanted, fill
+from holdfast.engine.manifest import (
+    MAX_NBYTES,
+    IndexFile,
+    Manifest,
+    StoredItem,
+    StoredShard,
+    decode,
+)
+from holdfast.engine.shardfile import Header, decode_header, header_nbytes
 from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.storage import LocalStorage
 from holdfast.storage.openfiles import OpenFile
 
-_VERIFY_PIECE: Final = 8 << 20
-
-Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Located:
-    """Where a tensor's bytes are: a shard's file, an offset in it, and what they must be."""
-
-    path: str
-    offset: int
-    entry: TensorEntry
+__all__ = [
+    "Located",
+    "Progress",
+    "locate",
+    "read_header",
+    "read_manifest",
+    "read_tensors",
+    "stored_item",
+    "verify",
+]
 
 
 def read_manifest(storage: LocalStorage, run: str, checkpoint_id: str) -> Manifest:
@@ -107,72 +110,78 @@ def stored_item(manifest: Manifest, item: str) -> StoredItem:
     )
 
 
-def read_tensors(storage: LocalStorage, wanted: Iterable[tuple[Located, memoryview]]) -> None:
-    """Fills buffers with tensors, and checks each against its digest.
+def read_tensors(storage: LocalStorage, wanted: Iterable[tuple[Located, Target]]) -> None:
+    """Reads tensors, and checks each against its digest.
 
     Args:
         storage: The store's files.
-        wanted: Tensors and writable buffers of their length.
+        wanted: Tensors, and where each goes: a writable buffer of its length, or a sink; None to
+            check it only. No two buffers overlap.
 
     Raises:
         IntegrityError: A tensor is damaged; some buffers are filled by then.
     """
-    work = sorted(wanted, key=lambda pair: (pair[0].path, pair[0].offset))
+    work = list(wanted)
     with _open_files(storage, {place.path for place, _ in work}) as files:
-
-        def fill(pair: tuple[Located, memoryview]) -> None:
-            place, buffer = pair
-            files[place.path].read_into(place.offset, buffer)
-            _compare(blake3(buffer).hexdigest(), place)
-
-        spread(fill, work, nbytes=lambda pair: pair[0].entry.nbytes, name="holdfast-read")
+        fill(Wanted(place, files[place.path], target) for place, target in work)
 
 
 def verify(
     storage: LocalStorage, manifest: Manifest, *, progress: Progress
 ) -> Iterator[HoldfastError]:
-    """Reads all of a checkpoint and yields what is wrong with it, one error per file or tensor."""
-    buffer = memoryview(bytearray(_VERIFY_PIECE))
-    for item in manifest.items.values():
-        for shard in item.shards:
-            path = f"{manifest.folder}/{shard.file}"
-            try:
-                with storage.reading(path) as file:
-                    yield from _verify_shard(file, shard, buffer, progress)
-            except FileNotFoundError:
-                yield _missing(path)
-            except HoldfastError as error:
-                yield error
-        if item.index:
-            path = f"{manifest.folder}/{item.index.file}"
-            try:
-                content = storage.read(path, limit=item.index.nbytes)
-            except FileNotFoundError:
-                yield _missing(path)
-                continue
-            except HoldfastError as error:
-                yield error
-                continue
-            if blake3(content).hexdigest() != item.index.digest:
-                yield _damaged(path, "the index of an item")
+    """Reads all of a checkpoint and yields what is wrong with it, one error per file or tensor.
+
+    Args:
+        storage: The store's files.
+        manifest: The checkpoint.
+        progress: Called with bytes of tensors as they are read, from the calling thread.
+    """
+    # What was found, by its place: path, offset and name; headers and missing files come first.
+    found: dict[tuple[str, int, str], HoldfastError] = {}
+    paths: list[str] = []
+    with ExitStack() as stack:
+        wanted: list[Wanted] = []
+        for item in manifest.items.values():
+            for shard in item.shards:
+                path = f"{manifest.folder}/{shard.file}"
+                paths.append(path)
+                try:
+                    file = stack.enter_context(storage.reading(path))
+                    wanted += _all_of(_header(file, shard), file)
+                except FileNotFoundError:
+                    found[path, -1, ""] = _missing(path)
+                except HoldfastError as error:
+                    found[path, -1, ""] = error
+            if item.index:
+                path = f"{manifest.folder}/{item.index.file}"
+                paths.append(path)
+                wrong = _index_error(storage, path, item.index)
+                if wrong is not None:
+                    found[path, -1, ""] = wrong
+
+        def failed(place: Located, error: IntegrityError) -> None:
+            found[place.path, place.offset, place.entry.name] = error
+
+        fill(wanted, failed=failed, progress=progress)
+    order = {path: number for number, path in enumerate(paths)}
+    yield from (found[key] for key in sorted(found, key=lambda key: (order[key[0]], *key[1:])))
 
 
-def _verify_shard(
-    file: OpenFile, shard: StoredShard, buffer: memoryview, progress: Progress
-) -> Iterator[HoldfastError]:
-    header = _header(file, shard)
-    for entry in header.tensors:
-        digest = blake3()
-        offset = header.data_start + entry.begin
-        for begin in range(0, entry.nbytes, len(buffer)):
-            piece = buffer[: min(len(buffer), entry.nbytes - begin)]
-            file.read_into(offset + begin, piece)
-            digest.update(piece)
-            progress(len(piece))
-        try:
-            _compare(digest.hexdigest(), Located(file.path, offset, entry))
-        except IntegrityError as error:
-            yield error
+def _all_of(header: Header, file: OpenFile) -> list[Wanted]:
+    return [
+        Wanted(Located(file.path, header.data_start + entry.begin, entry), file, None)
+        for entry in header.tensors
+    ]
+
+
+def _index_error(storage: LocalStorage, path: str, index: IndexFile) -> HoldfastError | None:
+    try:
+        content = storage.read(path, limit=index.nbytes)
+    except FileNotFoundError:
+        return _missing(path)
+    except HoldfastError as error:
+        return error
+    return None if blake3(content).hexdigest() == index.digest else _damaged(path)
 
 
 def _header(file: OpenFile, shard: StoredShard) -> Header:
@@ -189,25 +198,15 @@ def _header(file: OpenFile, shard: StoredShard) -> Header:
     return decode_header(bytes(data), file_nbytes=file.nbytes, shard=shard.shard, path=file.path)
 
 
-def _compare(digest: str, place: Located) -> None:
-    if digest != place.entry.digest:
-        raise IntegrityError(
-            f"{place.path} is damaged: the tensor {place.entry.name!r} does not match its digest",
-            hint="use another checkpoint or a mirror; `holdfast verify` lists what is intact",
-            path=place.path,
-            tensor=place.entry.name,
-        )
-
-
 def _missing(path: str) -> IntegrityError:
     return IntegrityError(
         f"{path} is missing", hint="use another checkpoint or a mirror", path=path
     )
 
 
-def _damaged(path: str, what: str) -> IntegrityError:
+def _damaged(path: str) -> IntegrityError:
     return IntegrityError(
-        f"{path} is damaged: {what} does not match its digest",
+        f"{path} is damaged: the index of an item does not match its digest",
         hint="use another checkpoint or a mirror",
         path=path,
     )

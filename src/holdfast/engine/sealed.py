@@ -33,7 +33,11 @@ def parse_strict(data: bytes, *, path: str) -> Any:
     try:
         # Decoded here: json would guess UTF-16 and UTF-32, too.
         text = data.decode("utf-8")
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(text, parse_constant=_refuse)
+        # What is written out to the same text had no name twice. Asking at each object takes
+        # five times as long, and is only needed for what we did not write ourselves.
+        if json.dumps(value, separators=(",", ":")) != text.rstrip(" "):
+            value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse)
         if _SURROGATE.search(text):
             # Half of a pair is no text: it could be neither shown nor indexed.
             json.dumps(value, ensure_ascii=False).encode("utf-8")

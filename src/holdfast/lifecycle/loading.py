@@ -13,9 +13,10 @@ from holdfast import tree
 from holdfast.engine import reader
 from holdfast.engine.manifest import Manifest
 from holdfast.errors import IntegrityError, NotFoundError, TreeError
+from holdfast.frameworks import Sink
 from holdfast.lifecycle.place import Place
 
-Buffers = Mapping[str, memoryview]
+Targets = Mapping[str, memoryview | Sink]
 
 
 class MixedError(IntegrityError):
@@ -65,15 +66,15 @@ def restore(
             problems=problems,
         )
     staged = {
-        item: {
-            name: _memory(array.nbytes)
-            for name, array in tree.array_nodes(skeletons[item]).items()
-            if name in plan.needed and name not in plan.buffers
-        }
+        item: {name: _memory(nbytes) for name, nbytes in plan.rest.items()}
         for item, plan in plans.items()
     }
     try:
-        _fill(place, manifest, {i: {**plan.buffers, **staged[i]} for i, plan in plans.items()})
+        _fill(
+            place,
+            manifest,
+            {i: {**plan.buffers, **plan.sinks, **staged[i]} for i, plan in plans.items()},
+        )
     except IntegrityError as error:
         raise MixedError(
             f"{error.message}; the objects now hold a mixture of old and new values",
@@ -86,22 +87,30 @@ def restore(
     return [f"{item}.{name}" for item, plan in plans.items() for name in plan.loaded]
 
 
-def _fill(place: Place, manifest: Manifest, buffers: Mapping[str, Buffers]) -> None:
-    wanted: list[tuple[reader.Located, memoryview]] = []
-    for item, named in buffers.items():
+def _fill(place: Place, manifest: Manifest, targets: Mapping[str, Targets]) -> None:
+    wanted: list[tuple[reader.Located, memoryview | Sink]] = []
+    for item, named in targets.items():
         located = reader.locate(place.storage, manifest, item)
-        for name, buffer in named.items():
+        for name, target in named.items():
             where = located.get(name)
-            if where is None or where.entry.nbytes != buffer.nbytes:
+            nbytes = _nbytes(target)
+            if where is None or where.entry.nbytes != nbytes:
                 held = "is missing" if where is None else f"has {where.entry.nbytes} bytes"
                 raise IntegrityError(
-                    f"{manifest.id}: {item}.{name} {held}, and its manifest says {buffer.nbytes}",
+                    f"{manifest.id}: {item}.{name} {held}, and its manifest says {nbytes}",
                     hint="use another checkpoint or a mirror",
                     path=manifest.folder,
                     tensor=name,
                 )
-            wanted.append((where, buffer))
+            wanted.append((where, target))
     reader.read_tensors(place.storage, wanted)
+
+
+def _nbytes(target: memoryview | Sink) -> int:
+    if isinstance(target, memoryview):
+        return target.nbytes
+    _, start, end = target.span
+    return end - start
 
 
 def _matching(manifest: Manifest, item: str, patterns: list[str]) -> dict[str, Any]:

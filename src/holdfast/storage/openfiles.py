@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+from collections.abc import Sequence
+from typing import Final
 
 from holdfast.errors import FormatError, HoldfastError, IntegrityError
 from holdfast.storage.posix import Posix
+
+#: Buffers that one system call fills at most (Linux allows 1024).
+MAX_BUFFERS: Final = 512
+_HINT_NBYTES: Final = 1 << 20
 
 
 def opening_error(error: OSError, path: str) -> Exception:
@@ -64,21 +71,54 @@ class OpenFile:
         Raises:
             IntegrityError: The file ends before the buffer is full, or cannot be read.
         """
-        view = buffer.cast("B")
-        while len(view):
-            try:
-                count = os.preadv(self._fd, [view], offset)
-            except OSError as error:
-                raise IntegrityError(
-                    f"{self.path} cannot be read at byte {offset}: {error.strerror}",
-                    hint="the medium is failing: copy what still reads to another one",
-                    path=self.path,
-                ) from error
-            if count == 0:
-                raise IntegrityError(
-                    f"{self.path} ends at byte {offset}, before its content does",
-                    hint="the file was truncated: use another checkpoint or a mirror",
-                    path=self.path,
-                )
+        self.read_into_each(offset, (buffer.cast("B"),))
+
+    def read_into_each(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Fills buffers with bytes that follow one another in the file, in one call where it can.
+
+        Args:
+            offset: Where the first buffer's bytes begin.
+            buffers: Writable views of single bytes, at most `MAX_BUFFERS` of them.
+
+        Raises:
+            IntegrityError: The file ends before they are full, or cannot be read.
+        """
+        left = [view for view in buffers if len(view)]
+        while left:
+            count = self._read(offset, left)
             offset += count
-            view = view[count:]
+            # A read may end early: a signal, the 2 GiB that one call moves at most.
+            while left and count >= len(left[0]):
+                count -= len(left.pop(0))
+            if count:
+                left[0] = left[0][count:]
+
+    def _read(self, offset: int, buffers: Sequence[memoryview]) -> int:
+        try:
+            count = os.preadv(self._fd, buffers, offset)
+        except OSError as error:
+            raise IntegrityError(
+                f"{self.path} cannot be read at byte {offset}: {error.strerror}",
+                hint="the medium is failing: copy what still reads to another one",
+                path=self.path,
+            ) from error
+        if count == 0:
+            raise IntegrityError(
+                f"{self.path} ends at byte {offset}, before its content does",
+                hint="the file was truncated: use another checkpoint or a mirror",
+                path=self.path,
+            )
+        return count
+
+    def expect(self, offset: int, nbytes: int) -> None:
+        """Tells the system what is going to be read, so that the medium works ahead.
+
+        A hint: nothing waits, and a system that has no use for it ignores it.
+        """
+        if not hasattr(os, "posix_fadvise"):
+            return
+        # The kernel takes no more than its own largest transfer from one such call.
+        for begin in range(offset, offset + nbytes, _HINT_NBYTES):
+            length = min(_HINT_NBYTES, offset + nbytes - begin)
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, begin, length, os.POSIX_FADV_WILLNEED)

@@ -50,15 +50,26 @@ def array_nodes(skeleton: JSON) -> dict[str, StoredArray]:
         FormatError: The skeleton is not one, or names one array in two ways.
     """
     found: dict[str, StoredArray] = {}
-
-    def note(stored: StoredArray) -> object:
-        first = found.setdefault(stored.name, stored)
-        if (first.dtype_stored, first.shape_stored) != (stored.dtype_stored, stored.shape_stored):
-            raise malformed(f"the array {stored.name!r} has two dtypes or shapes")
-        return None
-
-    decode(skeleton, note)
+    decode(skeleton, noting(found))
     return found
+
+
+def noting(found: dict[str, StoredArray]) -> Callable[[StoredArray], StoredArray]:
+    """Returns a `Build` that leaves each place as it is, and notes the first of each name.
+
+    It raises `FormatError` for an array that is there with two dtypes or shapes.
+    """
+
+    def note(stored: StoredArray) -> StoredArray:
+        first = found.setdefault(stored.name, stored)
+        if first is not stored and (first.dtype_stored, first.shape_stored) != (
+            stored.dtype_stored,
+            stored.shape_stored,
+        ):
+            raise malformed(f"the array {stored.name!r} has two dtypes or shapes")
+        return stored
+
+    return note
 
 
 def replace_arrays(tree: object, build: Build) -> object:
@@ -216,18 +227,28 @@ class _Decoder:
         return self._build(StoredArray(_name(node), *stored_of_numpy(dtype, shape), node, shape))
 
     def _tensor(self, node: dict[str, JSON], depth: int) -> object:
-        _members(node, "array", "dtype", "shape", optional=("requires_grad", "parameter"))
+        plain = node.keys() == _PLAIN_TENSOR
+        if not plain:
+            _members(node, "array", "dtype", "shape", optional=("requires_grad", "parameter"))
         dtype = node["dtype"]
         if not isinstance(dtype, str) or dtype not in TENSOR:
             raise malformed(f"there is no tensor of the dtype {str(dtype)[:60]!r}")
-        flags = [node[flag] for flag in ("requires_grad", "parameter") if flag in node]
-        if any(flag is not True for flag in flags):
-            raise malformed("a flag is there when it is true, and else it is not")
-        if "requires_grad" in node and not dtype.startswith(("float", "bfloat", "complex")):
-            raise malformed(f"a tensor of the dtype {dtype} has no gradient")
+        if not plain:
+            _check_flags(node, dtype)
         shape = read_shape(node["shape"], TENSOR[dtype][1])
         stored = stored_of_tensor(dtype, shape)
         return self._build(StoredArray(_name(node), *stored, node, shape))
+
+
+_PLAIN_TENSOR = frozenset({"$", "array", "dtype", "shape"})
+
+
+def _check_flags(node: dict[str, JSON], dtype: str) -> None:
+    flags = [node[flag] for flag in ("requires_grad", "parameter") if flag in node]
+    if any(flag is not True for flag in flags):
+        raise malformed("a flag is there when it is true, and else it is not")
+    if "requires_grad" in node and not dtype.startswith(("float", "bfloat", "complex")):
+        raise malformed(f"a tensor of the dtype {dtype} has no gradient")
 
 
 _DICTS: Mapping[str, Callable[[], Any]] = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 
@@ -139,11 +139,15 @@ def read_shape(value: JSON, itemsize: int) -> tuple[int, ...]:
         FormatError: It is not a shape.
     """
     if isinstance(value, list) and len(value) <= MAX_DIMENSIONS:
-        shape = tuple(size for size in value if type(size) is int and 0 <= size < MAX_NBYTES)
-        # Zero dimensions do not excuse the others: numpy multiplies those that are left.
-        full = math.prod(size for size in shape if size)
-        if len(shape) == len(value) and full * max(itemsize, 1) < MAX_NBYTES:
-            return shape
+        full = max(itemsize, 1)
+        for size in value:
+            if type(size) is not int or not 0 <= size < MAX_NBYTES:
+                break
+            # Zero dimensions do not excuse the others: numpy multiplies those that are left.
+            full *= size or 1
+        else:
+            if full < MAX_NBYTES:
+                return tuple(cast(list[int], value))
     raise FormatError(
         f"{str(value)[:100]} is not the shape of an array",
         hint="the skeleton is damaged, or was written by a newer version",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
+from holdfast.adapters.torch.arrays import TorchLeaf
+from holdfast.errors import TreeError
 from holdfast.frameworks import Build, Match, StoredArray
 from holdfast.items import arrays_in
 from holdfast.tree import replace_arrays
@@ -15,6 +18,8 @@ from holdfast.tree import replace_arrays
 #: How a step is computed, not what has been learnt: these stay as the live optimizer has them,
 #: so that a run can resume on other hardware.
 IMPLEMENTATION_FLAGS = ("foreach", "fused", "capturable", "differentiable")
+
+_CPU = torch.device("cpu")
 
 #: State of torch's own optimizers that has the shape of its parameter.
 _LIKE_PARAMETER = frozenset(
@@ -37,15 +42,84 @@ def speaks_torch(optimizer: Optimizer) -> bool:
 def match_optimizer(optimizer: Optimizer, stored: object, *, path: str) -> Match:
     """Returns how a stored state fits an optimizer; see `frameworks.Framework.match`.
 
-    Parameters are told apart by their places in the groups, as torch does.
+    Parameters are told apart by their places in the groups, as torch does. Live state that fits
+    is read in place, so that no second copy of it exists meanwhile; the rest is built anew.
     """
     arrays = arrays_in(stored)
     problems = tuple(_problems(optimizer, stored, path))
+    kept = {} if problems else _fitting(optimizer, stored, arrays)
 
     def apply(build: Build) -> None:
-        _load(optimizer, replace_arrays(stored, build))
+        def live_or_new(array: StoredArray) -> object:
+            return kept[array].live if array in kept else build(array)
 
-    return Match(problems, (), arrays, apply, tuple(array.name for array in arrays))
+        _load(optimizer, replace_arrays(stored, live_or_new))
+
+    values = tuple(array for array in arrays if array not in kept)
+    return Match(
+        problems, tuple(kept.items()), values, apply, tuple(array.name for array in arrays)
+    )
+
+
+def _fitting(
+    optimizer: Optimizer, stored: Any, arrays: tuple[StoredArray, ...]
+) -> dict[StoredArray, TorchLeaf]:
+    """Returns the live tensors of the state that what is stored can be read into.
+
+    These are what loading would put there in any case: of the same shape and dtype, on the device
+    that torch would choose, and nobody else's memory. An optimizer with hooks on loading gets its
+    state through them.
+    """
+    if optimizer._optimizer_load_state_dict_pre_hooks:
+        return {}
+    if optimizer._optimizer_load_state_dict_post_hooks:
+        return {}
+    places = Counter(array.name for array in arrays)
+    found: dict[StoredArray, TorchLeaf] = {}
+    for then, now in zip(stored["param_groups"], optimizer.param_groups, strict=True):
+        on_device = bool(now.get("capturable") or now.get("fused"))
+        for key, parameter in zip(then["params"], now["params"], strict=True):
+            entry = stored["state"].get(key)
+            live = optimizer.state.get(parameter)
+            if not isinstance(entry, dict) or not isinstance(live, dict):
+                continue
+            for name, array in entry.items():
+                tensor = live.get(name)
+                if not isinstance(array, StoredArray) or places[array.name] > 1:
+                    continue
+                # Where torch keeps the count of steps; see Optimizer.load_state_dict.
+                device = _CPU if name == "step" and not on_device else parameter.device
+                leaf = _leaf(tensor)
+                if leaf is not None and leaf.live.device == device and _alike(leaf, array):
+                    found[array] = leaf
+    owners = Counter(_storage(leaf.live) for leaf in found.values())
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            owners[_storage(parameter)] += 1
+            if parameter.grad is not None:
+                owners[_storage(parameter.grad)] += 1
+    return {array: leaf for array, leaf in found.items() if owners[_storage(leaf.live)] == 1}
+
+
+def _leaf(value: object) -> TorchLeaf | None:
+    if not isinstance(value, torch.Tensor):
+        return None
+    try:
+        return TorchLeaf(value)
+    except TreeError:
+        # Built anew, then: what is stored can always be.
+        return None
+
+
+def _alike(leaf: TorchLeaf, array: StoredArray) -> bool:
+    return not leaf.problem and leaf.node(array.name) == array.node
+
+
+def _storage(tensor: torch.Tensor) -> Hashable:
+    # An empty tensor has no memory that it could share.
+    storage = tensor.untyped_storage() if tensor.layout is torch.strided else None
+    pointer = storage.data_ptr() if storage is not None else 0
+    return (tensor.device, pointer) if pointer else id(tensor)
 
 
 def _problems(optimizer: Optimizer, stored: Any, path: str) -> Iterator[str]:
