@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+from holdfast import frameworks, rng, tree
 from holdfast import items as item_state
-from holdfast import rng, tree
 from holdfast.engine import names
 from holdfast.errors import ConfigError, TreeError
 from holdfast.model import Kind
+from holdfast.tree.flat import outline_all
 
 #: The item that holds the states of the random number generators; it comes along by itself.
 RNG = "rng"
@@ -24,6 +25,9 @@ class Attached:
 
     def __init__(self) -> None:
         self._objects: dict[str, object] = {}
+        self._captured: dict[str, item_state.Captured] = {}
+        self._generators = tree.Flattener(path=RNG)
+        self._choices: dict[str, _Choice] = {}
 
     def __bool__(self) -> bool:
         return bool(self._objects)
@@ -58,14 +62,16 @@ class Attached:
             TreeError: Something in them cannot be stored; all of it is listed with its path.
         """
         problems: list[str] = []
+        captured: dict[str, item_state.Captured] = {}
         for name, live in objects.items():
             if names.check_item(name) == RNG:
                 raise ConfigError(
                     "the item name 'rng' is taken: the random number generators have it",
                     hint="attach the object under another name",
                 )
+            captured[name] = item_state.Captured(live, path=name)
             try:
-                item_state.capture(live, path=name)
+                captured[name].flat()
             except TreeError as error:
                 problems.extend(error.problems or (error.message,))
         if problems:
@@ -75,7 +81,18 @@ class Attached:
                 problems=tuple(problems),
             )
         self._objects.update(objects)
+        self._captured.update(captured)
         return sum(flat.nbytes for flat in self.capture("full", None).values())
+
+    def late(self) -> dict[str, Literal["all", "parameters"]]:
+        """Returns which arrays change in optimizer steps alone, by the name of their item."""
+        found: dict[str, Literal["all", "parameters"]] = {}
+        for name, obj in self._objects.items():
+            for framework in frameworks.present():
+                which = framework.resting(obj)
+                if which is not None:
+                    found[name] = which
+        return found
 
     def capture(self, kind: Kind, chosen: Chosen) -> dict[str, tree.Flat]:
         """Returns the flattened items of a checkpoint.
@@ -94,7 +111,7 @@ class Attached:
             return {}
         if kind == "partial":
             return self._partial(chosen)
-        flats = {name: item_state.capture(live, path=name) for name, live in self._objects.items()}
+        flats = {name: captured.flat() for name, captured in self._captured.items()}
         if kind == "weights":
             weights = {name: flat for name, flat in flats.items() if _has_parameters(flat)}
             weights = weights or {name: flats[name] for name in flats if name == "model"}
@@ -104,7 +121,7 @@ class Attached:
                     hint="attach the model under the name 'model', or choose items=",
                 )
             return weights
-        flats[RNG] = tree.flatten(rng.capture(), path=RNG)
+        flats[RNG] = self._generators.flatten(rng.capture())
         return flats
 
     def _partial(self, chosen: Chosen) -> dict[str, tree.Flat]:
@@ -120,13 +137,30 @@ class Attached:
                     f"the item {name!r} is not attached",
                     hint=f"attached: {', '.join(self._objects) or 'nothing'}",
                 )
-            flat = item_state.capture(self._objects[name], path=name)
-            flats[name] = flat if patterns == "*" else _choose(flat, name, patterns)
+            flat = self._captured[name].flat()
+            flats[name] = flat if patterns == "*" else self._choose(flat, name, patterns)
         return flats
 
+    def _choose(self, flat: tree.Flat, item: str, patterns: str | Iterable[str]) -> tree.Flat:
+        globs = (patterns,) if isinstance(patterns, str) else tuple(patterns)
+        choice = self._choices.get(item)
+        if choice is None or choice.whole is not flat.outline or choice.globs != globs:
+            choice = self._choices[item] = _choice(flat, item, globs)
+        leaves = {array.name: flat.leaves[array.name] for array in choice.outline.arrays}
+        skeleton: Any = {name: leaf.node(name) for name, leaf in leaves.items()}
+        return tree.Flat(skeleton, leaves, choice.outline.aliases, choice.outline)
 
-def _choose(flat: tree.Flat, item: str, patterns: str | Iterable[str]) -> tree.Flat:
-    globs = [patterns] if isinstance(patterns, str) else list(patterns)
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Choice:
+    """The arrays that were chosen of an item, good while its outline and the patterns are."""
+
+    whole: tree.Outline
+    globs: tuple[str, ...]
+    outline: tree.Outline
+
+
+def _choice(flat: tree.Flat, item: str, globs: tuple[str, ...]) -> _Choice:
     leaves = {
         name: leaf
         for name, leaf in flat.leaves.items()
@@ -137,10 +171,10 @@ def _choose(flat: tree.Flat, item: str, patterns: str | Iterable[str]) -> tree.F
             f"no array of {item!r} matches {', '.join(globs)}",
             hint="its arrays: " + ", ".join(list(flat.leaves)[:8]),
         )
-    skeleton: Any = {name: leaf.node(name) for name, leaf in leaves.items()}
     aliases = {alias: name for alias, name in flat.aliases.items() if name in leaves}
-    return replace(flat, skeleton=skeleton, leaves=leaves, aliases=aliases)
+    return _Choice(flat.outline, globs, outline_all(leaves, aliases))
 
 
 def _has_parameters(flat: tree.Flat) -> bool:
-    return any(leaf.node(name).get("parameter") for name, leaf in flat.leaves.items())
+    # A frozen parameter is stable instead.
+    return any(array.parameter or array.stable for array in flat.outline.arrays)

@@ -11,11 +11,11 @@ import functools
 import importlib.util
 import math
 import sys
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol, TypeAlias, cast
+from typing import Any, Literal, Protocol, TypeAlias, cast
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Node: TypeAlias = dict[str, JSON]
@@ -65,7 +65,7 @@ class Leaf(Protocol):
 
     @property
     def framework(self) -> str:
-        """``"numpy"``, or the name of the framework whose `Framework.copy_into` copies it."""
+        """``"numpy"``, or the name of the framework whose `Framework.prepare_copy` copies it."""
         ...
 
     @property
@@ -82,8 +82,29 @@ class Leaf(Protocol):
         """Returns the skeleton's node for it under a name."""
         ...
 
+    @property
+    def on_host(self) -> bool:
+        """Whether its bytes are in the host's memory."""
+        ...
+
+    @property
+    def version(self) -> int | None:
+        """A number that grows when its values are changed in place; None where nobody counts."""
+        ...
+
+    def pieces(self, nbytes: int) -> Iterator[memoryview]:
+        """Yields its stored bytes one after another, in parts of `nbytes` at most.
+
+        A part is good until the next one is asked for; together they need memory for one.
+        """
+        ...
+
     def memory(self) -> memoryview | None:
         """Returns its writable bytes where they lie as they are stored, else None."""
+        ...
+
+    def sink(self) -> Sink | None:
+        """Returns what takes its bytes piece by piece where `memory` is None; else None."""
         ...
 
     def write(self, source: memoryview) -> None:
@@ -92,6 +113,58 @@ class Leaf(Protocol):
 
     def touched(self) -> None:
         """Tells the framework that `memory` was written to."""
+        ...
+
+
+class Sink(Protocol):
+    """An array on a device that is filled piece by piece, through a little host memory.
+
+    One thread at a time uses it; several sinks work at once.
+    """
+
+    @property
+    def piece_nbytes(self) -> int:
+        """How many bytes go into one piece."""
+        ...
+
+    @property
+    def span(self) -> tuple[Hashable, int, int]:
+        """The memory that it fills: device, first byte, one past the last."""
+        ...
+
+    def room(self, nbytes: int) -> memoryview:
+        """Returns host memory for the next piece; waits until the device needs it no more."""
+        ...
+
+    def send(self, begin: int) -> None:
+        """Starts to copy the piece in the last `room` to where it belongs, from byte `begin` on."""
+        ...
+
+    def finish(self) -> None:
+        """Waits until the device has everything that was sent."""
+        ...
+
+
+class Sighting(Protocol):
+    """How live arrays of one framework were when they were last looked at.
+
+    It keeps none of them alive.
+    """
+
+    def changed(self, arrays: Sequence[Any]) -> list[int]:
+        """Returns the indexes of arrays that a leaf may tell something else of by now.
+
+        That is another identity, form or node: other memory, shape, strides or dtype, or another
+        need of gradients. The arrays are of the same classes as those that were seen.
+        """
+        ...
+
+    def renew(self, index: int, leaf: Leaf) -> None:
+        """Takes note of another array at an index, or of another state of it."""
+        ...
+
+    def leaves(self, arrays: Sequence[Any]) -> Sequence[Leaf]:
+        """Returns the leaves of arrays none of which has changed."""
         ...
 
 
@@ -119,6 +192,21 @@ class StoredArray:
         return stored_nbytes(self.dtype_stored, self.shape_stored)
 
 
+class Transfer(Protocol):
+    """A copy from a device to the host that is under way."""
+
+    def fence(self) -> None:
+        """Orders what the device is told to do from now on behind the copy."""
+        ...
+
+    def wait(self) -> None:
+        """Waits until the bytes are there; from any thread."""
+        ...
+
+
+Prepare: TypeAlias = Callable[
+    [Sequence[Leaf], Sequence[memoryview]], Callable[[Sequence[Leaf]], Transfer | None]
+]
 Build: TypeAlias = Callable[[StoredArray], object]
 
 
@@ -149,18 +237,42 @@ class Framework(Protocol):
         """The module that it is for."""
         ...
 
-    def leaf(self, value: object) -> Leaf | None:
+    def leaf(self, value: object, *, detached: bool = False) -> Leaf | None:
         """Returns an array of this framework as a leaf, or None when it is none.
+
+        Args:
+            value: Anything.
+            detached: Whether it is stored as if it required no gradient; see `tree.Detached`.
 
         Raises:
             TreeError: It is one, and cannot be stored; the hint says what to do instead.
         """
         ...
 
-    def copy_into(self, leaves: Sequence[Leaf], buffers: Sequence[memoryview]) -> None:
-        """Copies leaves into writable buffers of `Leaf.nbytes` bytes each.
+    def sight(self, leaves: Sequence[Leaf]) -> Sighting:
+        """Returns how the arrays of these leaves are now."""
+        ...
 
-        In as few calls as the framework has for it; on return the copies are complete.
+    def prepare_copy(
+        self, leaves: Sequence[Leaf], buffers: Sequence[memoryview]
+    ) -> Callable[[Sequence[Leaf]], Transfer | None]:
+        """Returns a function that copies leaves like these into writable host buffers.
+
+        Args:
+            leaves: Of the dtypes, shapes and devices to expect.
+            buffers: `Leaf.nbytes` writable bytes for each.
+
+        Returns:
+            A function of as many such leaves, which copies in as few calls as the framework has
+            for it, behind what their devices were told to do before. It returns None when the
+            bytes are there, or the transfer that is under way.
+        """
+        ...
+
+    def pin(self, memory: memoryview) -> Callable[[], None] | None:
+        """Locks host memory in place for faster transfers; returns what unlocks it.
+
+        None where there is no device that this would help.
         """
         ...
 
@@ -184,11 +296,15 @@ class Framework(Protocol):
         """
         ...
 
-    def state(self, obj: object, *, path: str) -> object | None:
-        """Returns the state of a model or optimizer as a tree, or None when it is neither.
+    def source(self, obj: object, *, path: str) -> Callable[[], object] | None:
+        """Returns what reads the state of a model or optimizer, or None when it is neither.
+
+        Called again it reads the state of that moment. In between it may remember what is likely
+        to be the same, but keeps no array alive that the object has given up.
 
         Raises:
-            TreeError: Two of its names are one once the wrappers' prefixes are off.
+            TreeError: From the function that is returned: two of the names are one once the
+                wrappers' prefixes are off.
         """
         ...
 
@@ -234,6 +350,18 @@ class Framework(Protocol):
 
     def seeds(self) -> dict[str, object]:
         """Returns the seeds of its global random number generators, for reproducing a run."""
+        ...
+
+    def resting(self, obj: object) -> Literal["all", "parameters"] | None:
+        """Returns which of an object's arrays change in optimizer steps alone, as far as known."""
+        ...
+
+    def before_updates(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function before each optimizer step, in the thread that takes it.
+
+        Returns:
+            What ends that.
+        """
         ...
 
     def updates(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,30 +11,65 @@ import numpy as np
 from holdfast import frameworks
 from holdfast.errors import ConfigError, TreeError
 from holdfast.fitting import MUTABLE, live_leaf, match_array, match_tree
-from holdfast.frameworks import JSON, Build, Leaf, Match, StoredArray
-from holdfast.tree import Builder, Flat, decode, flatten, replace_arrays, types_in, writable
+from holdfast.frameworks import JSON, Build, Leaf, Match, Sink, StoredArray
+from holdfast.tree import Builder, Flat, Flattener, decode, replace_arrays, types_in, writable
 from holdfast.tree.build import Buffer
+from holdfast.tree.decode import noting
 
 
-def capture(obj: object, *, path: str) -> Flat:
-    """Returns the state of an attached object as a skeleton and live arrays.
+class Captured:
+    """An attached object whose state is captured again and again.
+
+    What is the same as the last time costs next to nothing; no array is kept alive for that.
 
     Args:
         obj: A model or optimizer of a present framework; a dict, list or array; or any object
             with ``state_dict()`` and ``load_state_dict()``.
         path: What messages call it: the item's name.
+    """
+
+    def __init__(self, obj: object, *, path: str) -> None:
+        self._obj = obj
+        self._path = path
+        self._flattener = Flattener(path=path)
+        self._source = _source(obj, path)
+
+    def flat(self) -> Flat:
+        """Returns its state of this moment as a skeleton and live arrays.
+
+        `Flat.outline` is the very one of the last call when nothing in it has changed.
+
+        Raises:
+            TreeError: It is no such object, or something in it cannot be stored.
+        """
+        if self._source is None:
+            self._source = _source(self._obj, self._path)
+        state = _state(self._obj, self._path) if self._source is None else self._source()
+        return self._flattener.flatten(state)
+
+
+def capture(obj: object, *, path: str) -> Flat:
+    """Returns the state of an attached object as a skeleton and live arrays, once.
+
+    Args:
+        obj: As for `Captured`.
+        path: As for `Captured`.
 
     Raises:
-        TreeError: It is none of these, or something in it cannot be stored.
+        TreeError: As from `Captured.flat`.
     """
-    return flatten(_state(obj, path), path=path)
+    return Captured(obj, path=path).flat()
+
+
+def _source(obj: object, path: str) -> Callable[[], object] | None:
+    for framework in frameworks.present():
+        source = framework.source(obj, path=path)
+        if source is not None:
+            return source
+    return None
 
 
 def _state(obj: object, path: str) -> object:
-    for framework in frameworks.present():
-        state = framework.state(obj, path=path)
-        if state is not None:
-            return state
     if type(obj) in MUTABLE or _is_array(obj):
         return obj
     save = getattr(obj, "state_dict", None)
@@ -68,12 +103,15 @@ class Restore:
             any, `finish` refuses.
         buffers: Array name to writable live memory of its stored size. What is read into it is
             restored by that.
-        needed: Names of all arrays that must be read, into `buffers` or for `finish`.
+        sinks: Array name to what takes its stored bytes piece by piece to a device.
+        needed: Names of all arrays that must be read: into `buffers`, through `sinks`, or for
+            `finish`.
         loaded: Names of what is restored; less than all with ``partial=True`` alone.
     """
 
     problems: tuple[str, ...]
     buffers: Mapping[str, memoryview]
+    sinks: Mapping[str, Sink]
     needed: frozenset[str]
     loaded: tuple[str, ...]
     _path: str
@@ -82,12 +120,22 @@ class Restore:
     _copied: tuple[tuple[StoredArray, Leaf], ...] = field(repr=False)
     _sizes: Mapping[str, int] = field(repr=False)
 
+    @property
+    def rest(self) -> dict[str, int]:
+        """Array name to length in bytes, of what has neither a buffer nor a sink."""
+        return {
+            name: size
+            for name, size in self._sizes.items()
+            if name not in self.buffers and name not in self.sinks
+        }
+
     def finish(self, staged: Mapping[str, Buffer]) -> None:
         """Restores everything that was not read in place.
 
         Args:
             staged: Array name to stored bytes, for all of `needed` that were not read into
-                `buffers`. The caller gives them away: new arrays are built on them.
+                `buffers` or through `sinks`. The caller gives them away: new arrays are built on
+                them.
 
         Raises:
             TreeError: There are `problems`; nothing was changed.
@@ -110,9 +158,14 @@ class Restore:
 
     def _sources(self, staged: Mapping[str, Buffer]) -> dict[str, memoryview]:
         sources: dict[str, memoryview] = {}
-        for name in self.needed:
-            given = staged.get(name, self.buffers.get(name))
-            size = self._sizes[name]
+        for name, size in self._sizes.items():
+            if name not in staged:
+                if name in self.buffers:
+                    sources[name] = self.buffers[name]
+                    continue
+                if name in self.sinks:
+                    continue
+            given = staged.get(name)
             if given is None or memoryview(given).nbytes != size:
                 raise ConfigError(
                     f"{self._path}: the array {name!r} was not read, or not to {size} bytes",
@@ -146,14 +199,16 @@ def plan_restore(obj: object, skeleton: JSON, *, path: str, partial: bool = Fals
         FormatError: The skeleton is not one.
         TreeError: Nothing can be restored into such an object.
     """
-    stored = decode(skeleton, _itself, types=types_in(_example(obj, skeleton)))
+    example = _example(obj, skeleton)
+    stored = decode(skeleton, noting({}), types=types_in(example) if example is not None else None)
     match = _match(obj, stored, path, partial)
     direct, copied = _place(match.pairs)
-    arrays = [stored for stored, _ in match.pairs] + list(match.values)
-    sizes = {array.name: array.nbytes for array in arrays}
+    sizes = {stored.name: leaf.nbytes for stored, leaf in match.pairs}
+    sizes.update((stored.name, stored.nbytes) for stored in match.values)
     return Restore(
         problems=match.problems,
-        buffers={name: view for name, (_, view) in direct.items()},
+        buffers={n: view for n, (_, view) in direct.items() if isinstance(view, memoryview)},
+        sinks={n: sink for n, (_, sink) in direct.items() if not isinstance(sink, memoryview)},
         needed=frozenset(sizes),
         loaded=match.loaded,
         _path=path,
@@ -162,10 +217,6 @@ def plan_restore(obj: object, skeleton: JSON, *, path: str, partial: bool = Fals
         _copied=copied,
         _sizes=sizes,
     )
-
-
-def _itself(stored: StoredArray) -> object:
-    return stored
 
 
 def _example(obj: object, skeleton: JSON) -> object:
@@ -186,8 +237,11 @@ def _has_classes(skeleton: JSON) -> bool:
     while todo:
         node = todo.pop()
         if isinstance(node, dict):
-            if node.get("$") in ("enum", "namedtuple"):
+            tag = node.get("$")
+            if tag in ("enum", "namedtuple"):
                 return True
+            if tag in ("tensor", "array"):
+                continue
             todo.extend(node.values())
         elif isinstance(node, list):
             todo.extend(node)
@@ -224,32 +278,49 @@ def arrays_in(stored: object) -> tuple[StoredArray, ...]:
 
 def _place(
     pairs: Iterable[tuple[StoredArray, Leaf]],
-) -> tuple[dict[str, tuple[Leaf, memoryview]], tuple[tuple[StoredArray, Leaf], ...]]:
+) -> tuple[dict[str, tuple[Leaf, memoryview | Sink]], tuple[tuple[StoredArray, Leaf], ...]]:
     """Returns what can be read in place and what must be copied there.
 
     A reader may fill and check its buffers at the same time, so no two of them may overlap; live
     arrays that share memory get one buffer, and the others are written afterwards.
     """
-    direct: dict[str, tuple[Leaf, memoryview]] = {}
+    direct: dict[str, tuple[Leaf, memoryview | Sink]] = {}
     copied: list[tuple[StoredArray, Leaf]] = []
-    taken: list[tuple[int, int]] = []
+    taken: dict[Hashable, list[tuple[int, int]]] = {}
     for stored, leaf in pairs:
-        if stored.name in direct and direct[stored.name][0].identity == leaf.identity:
+        if stored.name in direct:
+            if direct[stored.name][0].identity != leaf.identity:
+                copied.append((stored, leaf))
             continue
-        view = None if stored.name in direct else leaf.memory()
-        if view is None or not _take(taken, view):
+        target: memoryview | Sink | None = leaf.memory()
+        if target is None:
+            target = leaf.sink()
+        if target is None or not _take(taken, target):
             copied.append((stored, leaf))
         else:
-            direct[stored.name] = (leaf, view)
+            direct[stored.name] = (leaf, target)
+    # What is copied from the bytes of another place needs them in the host's memory.
+    for stored, _ in list(copied):
+        first = direct.get(stored.name)
+        if first is not None and not isinstance(first[1], memoryview):
+            copied.append((stored, direct.pop(stored.name)[0]))
     return direct, tuple(copied)
 
 
-def _take(taken: list[tuple[int, int]], view: memoryview) -> bool:
-    """Adds a view to the sorted, disjoint ranges of addresses, unless it overlaps one of them."""
-    if view.nbytes == 0:
-        return True
-    start = np.frombuffer(view, np.uint8).ctypes.data
-    end = start + view.nbytes
+def _take(taken: dict[Hashable, list[tuple[int, int]]], target: memoryview | Sink) -> bool:
+    """Adds memory to the sorted, disjoint ranges of its device, unless it overlaps one of them."""
+    device: Hashable = None
+    if isinstance(target, memoryview):
+        if target.nbytes == 0:
+            return True
+        start = np.frombuffer(target, np.uint8).__array_interface__["data"][0]
+        end = start + target.nbytes
+    else:
+        device, start, end = target.span
+    return _add(taken.setdefault(device, []), start, end)
+
+
+def _add(taken: list[tuple[int, int]], start: int, end: int) -> bool:
     at = bisect.bisect(taken, (start, end))
     if (at and taken[at - 1][1] > start) or (at < len(taken) and taken[at][0] < end):
         return False

@@ -23,6 +23,7 @@ from holdfast.model import Mode, RunInfo, metric_mode
 from holdfast.policy.retention import KeepPolicy
 from holdfast.policy.saving import SavePolicy
 from holdfast.policy.stopping import StopPolicy
+from holdfast.policy.thresholds import Size
 from holdfast.storage import FileLock
 
 _log = logging.getLogger("holdfast")
@@ -31,6 +32,7 @@ _log = logging.getLogger("holdfast")
 LOCK_TIMEOUT_S: Final = 30.0
 
 IfExists = Literal["resume", "new", "error"]
+SnapshotMode = Literal["copy", "overlap"]
 OnSaveError = Literal["warn", "raise"]
 
 
@@ -48,6 +50,8 @@ class RunOptions:
     parent: str | None = None
     on_save_error: OnSaveError = "warn"
     backlog: Backlog = "wait"
+    snapshot: SnapshotMode = "copy"
+    memory: int | str | None = None
 
     def bound(self) -> RunOptions:
         """Returns the same with the run's metric filled in where a policy names none.
@@ -58,6 +62,7 @@ class RunOptions:
         _check("if_exists", self.if_exists, ("resume", "new", "error"))
         _check("on_save_error", self.on_save_error, ("warn", "raise"))
         _check("backlog", self.backlog, ("wait", "skip", "latest"))
+        _check("snapshot", self.snapshot, ("copy", "overlap"))
         mode = metric_mode(self.metric, self.mode) if self.metric else None
         return RunOptions(
             save=self.save.bind(self.metric, mode),
@@ -70,7 +75,14 @@ class RunOptions:
             parent=self.parent,
             on_save_error=self.on_save_error,
             backlog=self.backlog,
+            snapshot=self.snapshot,
+            memory=None if self.memory is None else Size.of(self.memory, asker="memory").nbytes,
         )
+
+    @property
+    def memory_nbytes(self) -> int | None:
+        """What snapshots may take; None where it is left to the backlog."""
+        return self.memory if isinstance(self.memory, int) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ def open_place(
 def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
     found = probe(storage.root)
     _log.debug("%s: %s", storage.root, found)
+    storage.direct = found.direct_alignment > 0
     where = catalog or str(storage.root / _CATALOG)
     try:
         index = Catalog.open(where, store_id=store_id, wal=found.sqlite_wal)
@@ -99,13 +100,7 @@ def _is_current(place: Place) -> bool:
     and whoever reads the catalog goes on to see what is saved.
     """
     seen = place.catalog.sync_states()
-    now = {
-        run: (
-            place.journal(run).nbytes,
-            place.storage.modified_ns(names.folder_of_run(run)),
-        )
-        for run in place.run_names()
-    }
+    now = place.marks()
     behind = {run for run in seen.keys() | now.keys() if seen.get(run) != now.get(run)}
     behind.update(run for run, _ in place.catalog.pending())
     return all(_is_being_written(place, run) for run in behind)

@@ -262,7 +262,7 @@ def require_run(place: Place, run: str) -> None:
 
 def no_such_run(place: Place, run: str) -> NotFoundError:
     """Returns the error for a run that does not exist, with the nearest name."""
-    known = [info.name for info in place.catalog.runs()]
+    known = place.catalog.run_names()
     nearest = _nearest(run, known)
     return NotFoundError(
         f"{place.label} has no run {run!r}",

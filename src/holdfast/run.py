@@ -78,6 +78,7 @@ class Run(RunReader):
         """
         self._session.require_open()
         nbytes = self._session.attached.add(items)
+        self._session.saver.copier.warm_up(nbytes)
         late = [name for name in items if self._resumed and name in self._resumed.items]
         if late:
             _log.warning(
@@ -241,7 +242,13 @@ class Run(RunReader):
     # -- after the loop ----------------------------------------------------------------------
 
     def wait(self) -> None:
-        """Waits until no save is under way; failures are raised on leaving the run."""
+        """Waits until no save is under way, nor the clean-up after one.
+
+        Failed saves are raised on leaving the run.
+
+        Raises:
+            SaveError: The medium has not answered for minutes; it may still do.
+        """
         self._session.saver.drain()
         self._session.recorder.flush_quietly()
 
@@ -333,7 +340,8 @@ class Run(RunReader):
         """Returns what became of the saves of this process, and how long they took.
 
         Times are medians over recent saves, in seconds; ``best`` maps a metric to its lowest and
-        highest value in this lineage.
+        highest value in this lineage; ``saving`` tells of the save under way: its step, what it
+        does, bytes written, and for how long it has not moved.
         """
         counters = self._session.saver.counters
         last = self._session.last_saved
@@ -343,8 +351,10 @@ class Run(RunReader):
             "failed": counters.failed,
             "dropped": counters.dropped,
             "in_flight": self._session.saver.busy,
+            "saving": self._session.saver.watch.stats(),
             "last_error": str(counters.last_error) if counters.last_error else None,
             "stall_s": counters.stall_s,
+            "join_s": counters.join_s,
             "write_s": counters.write_s,
             "best": self._session.best,
             "last_saved": last.id if last else None,

@@ -1,75 +1,39 @@
-"""A run's saves: copied on the training thread, made durable, catalogued and pruned behind it."""
+"""A run's saves: copied on the training thread, made durable and catalogued behind it."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import os
-import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final
+from dataclasses import replace
 
 from holdfast import announcements
 from holdfast.catalog import Catalog
 from holdfast.checkpoint import Checkpoint
+from holdfast.copying import Capture, Copier
 from holdfast.engine import discard, names
 from holdfast.engine.background import Backlog, Job, Pending, Worker
-from holdfast.engine.commit import ParentShards, commit
+from holdfast.engine.commit import commit
+from holdfast.engine.itemwriter import ParentShards
+from holdfast.engine.layout import NOTHING_LATE, Late
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
-from holdfast.engine.snapshot import ArenaPool, Snapshot
-from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
+from holdfast.engine.snapshot import Snapshot
+from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError, SaveError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
-from holdfast.lifecycle.prune import apply_plan
-from holdfast.lifecycle.reindex import refresh_run
 from holdfast.model import CheckpointRecord, Decision, Plan
 from holdfast.policy.retention import KeepPolicy
 from holdfast.recorder import StepRecorder
-from holdfast.tree import Flat
+from holdfast.retaining import Retention
+from holdfast.watching import Counters, SaveWatch
 
 _log = logging.getLogger("holdfast")
 
-_RECENT: Final = 32
-
 BestBefore = Mapping[str, tuple[float, float]]
-
-
-@dataclass(slots=True)
-class Counters:
-    """What became of a run's saves in this process.
-
-    Attributes:
-        saved: Durable ones.
-        failed: Those that did not become durable.
-        dropped: Those that back-pressure left out.
-        last_error: Why the last failed one failed.
-        unrecovered: Whether no save succeeded since the last failure.
-        stalls_s: How long recent saves held up training, in seconds.
-        writes_s: How long recent saves took from then until durable, in seconds.
-    """
-
-    saved: int = 0
-    failed: int = 0
-    dropped: int = 0
-    last_error: HoldfastError | None = None
-    unrecovered: bool = False
-    stalls_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
-    writes_s: deque[float] = field(default_factory=lambda: deque(maxlen=_RECENT))
-
-    @property
-    def stall_s(self) -> float | None:
-        """Median of the recent stalls."""
-        return statistics.median(self.stalls_s) if self.stalls_s else None
-
-    @property
-    def write_s(self) -> float | None:
-        """Median of the recent times until durable."""
-        return statistics.median(self.writes_s) if self.writes_s else None
 
 
 class Saver:
@@ -81,6 +45,7 @@ class Saver:
         history: What its journal says.
         recorder: Its queued rows, which go to the journal before each manifest.
         keep: What stays after each save.
+        memory: As `copying.Copier`.
         on_failure: Called with the id of a save that failed, from the saving thread.
     """
 
@@ -92,40 +57,55 @@ class Saver:
         history: RunHistory,
         recorder: StepRecorder,
         keep: KeepPolicy,
+        memory: int | None,
         on_failure: Callable[[str], None],
     ) -> None:
         self._place = place
         self._run = run
         self._history = history
         self._recorder = recorder
-        self._keep = keep
         self._on_failure = on_failure
-        self._pool = ArenaPool()
+        self._indexed = False
         self._worker = Worker(f"holdfast-{run}", idle=recorder.flush_quietly)
-        self._parent: ParentShards | None = None
+        self._retention = Retention(place, run, history=history, keep=keep)
+        self._parent = ParentShards.none()
         self._parent_id: str | None = None
-        self._kept_reasons: dict[str, tuple[str, ...]] = {}
         self._lock = threading.Lock()
         self._last_created = max(
             (note.info.created_at for note in history.saves.values()), default=0.0
         )
         self._ids = set(history.saves)
         self.counters = Counters()
+        self.watch = SaveWatch()
+        self.copier = Copier(run, memory, self.counters.joins_s)
 
     # -- on the training thread -------------------------------------------------------------
 
-    def admit(self, backlog: Backlog, *, label: str) -> bool:
-        """Applies back-pressure before a save is copied; returns False when it is left out."""
-        if not self._worker.busy:
-            return True
+    def admit(self, backlog: Backlog, *, label: str) -> str:
+        """Applies back-pressure before a save is copied.
+
+        Args:
+            backlog: Whether to wait for room, to leave this save out, or to let it take the place
+                of one that has not begun.
+            label: What replaces that one, for whoever waits for it.
+
+        Returns:
+            Why the save is left out; nothing when it may go ahead.
+        """
+        self.copier.join()
+        slots = self.copier.slots(backlog)
+        if self._worker.holding < slots:
+            return ""
         if backlog == "skip":
             self.counters.dropped += 1
-            return False
-        if backlog == "latest":
+            return "a save is under way"
+        if backlog == "latest" and slots > 1:
             self._worker.drop_queued(label=label)
-        else:
-            self._worker.drain()
-        return True
+            return ""
+        if self._worker.wait_below(slots, give_up=lambda: self.watch.stuck):
+            return ""
+        self.counters.dropped += 1
+        return self.watch.describe()
 
     def identify(self, now: float) -> tuple[str, float]:
         """Returns the id and the time of the next checkpoint; ids are never used twice.
@@ -151,28 +131,34 @@ class Saver:
     def submit(
         self,
         draft: Manifest,
-        flats: Mapping[str, Flat],
+        capture: Capture,
         *,
         best_before: BestBefore,
         started: float,
+        late: Mapping[str, Late] = NOTHING_LATE,
     ) -> Pending[Checkpoint]:
         """Copies the state and queues its save; on return the live state may change.
 
         Args:
             draft: The manifest but for what the arrays decide.
-            flats: Item name to its flattened state.
+            capture: Flattens the state.
             best_before: For announcing a new best.
             started: When the stall of training began, by `time.perf_counter`.
+            late: As `Copier.take`.
+
+        Raises:
+            ConfigError, TreeError: The state cannot be stored.
         """
-        snapshot = self._pool.take(flats)
+        snapshot = self.copier.take(capture, late=late, step=draft.step)
         copied = time.perf_counter()
-        self.counters.stalls_s.append(copied - started)
 
         def work() -> Checkpoint:
+            self.watch.begin(draft.step, snapshot.nbytes)
             try:
                 checkpoint = self._save(draft, snapshot, best_before)
             finally:
                 snapshot.release()
+                self.watch.end()
             self.counters.writes_s.append(time.perf_counter() - copied)
             return checkpoint
 
@@ -184,23 +170,62 @@ class Saver:
             self.counters.dropped += 1
             self._on_failure(draft.id)
 
-        job = Job(work, settle=settle, drop=drop)
+        def after() -> None:
+            # A policy that does not see the newest checkpoint would judge by the others alone.
+            if self._indexed:
+                self.retain()
+
+        job = Job(work, settle=settle, drop=drop, after=after, before_wait=self.copier.join)
         self._worker.submit(job)
+        if self.copier.is_too_large(snapshot.nbytes):
+            self._wait_in_place(snapshot)
+        self.counters.stalls_s.append(time.perf_counter() - started)
         return job.pending
 
+    def _wait_in_place(self, snapshot: Snapshot) -> None:
+        """Waits until what is written from live memory is written, and may change again."""
+        if not self._worker.wait_below(1, give_up=lambda: self.watch.stuck):
+            # It may be written to from now on, so this save must not become a checkpoint.
+            snapshot.revoke(self.watch.error())
+
     def drain(self) -> None:
-        """Waits until every save is durable or has failed."""
-        self._worker.drain()
+        """Waits until every save is durable or has failed, and what follows is done.
+
+        Raises:
+            SaveError: The medium does not answer.
+        """
+        self.copier.join()
+        if not self._worker.drain(give_up=lambda: self.watch.stuck):
+            raise self.watch.error()
+
+    def drain_quietly(self) -> None:
+        """Waits as `drain`; a medium that does not answer is logged."""
+        try:
+            self.drain()
+        except SaveError as error:
+            _log.error("%s: %s", self._run, error)
 
     def descend_from(self, checkpoint_id: str | None) -> None:
         """Names the checkpoint that the next save descends from, and whose shards it may reuse."""
         manifest = _readable_manifest(self._place, checkpoint_id)
         self._parent_id = checkpoint_id
-        self._parent = ParentShards.read(self._place.storage, manifest) if manifest else None
+        shards = ParentShards.none()
+        if manifest is not None:
+            shards = ParentShards.read(self._place.storage, manifest)
+        self._descend(shards)
+
+    def _descend(self, shards: ParentShards) -> None:
+        self._parent = shards
+        self.copier.arrange(shards.arrangement)
 
     def stop(self) -> None:
-        """Finishes what is queued and ends the thread."""
+        """Finishes what is queued, ends the thread, and gives the memory back."""
         self._worker.stop()
+        self.copier.close()
+
+    def retain(self, *, finished: bool = False) -> Plan | None:
+        """Applies the keep policy; see `Retention.apply`."""
+        return self._retention.apply(finished=finished)
 
     @property
     def busy(self) -> bool:
@@ -225,8 +250,9 @@ class Saver:
             "metrics": encode_numbers(draft.metrics),
             "awaiting": list(draft.awaiting),
         }
-        journal_nbytes = self._recorder.flush(note, durable=True)
-        self._place.index(lambda catalog: catalog.mark_pending(self._run, draft.id))
+        journal_nbytes = self._recorder.flush(
+            note, durable=True, index=lambda catalog: catalog.mark_pending(self._run, draft.id)
+        )
         # Outside of what cleans up: a folder that is there already is not this save's.
         self._place.storage.make_folder(draft.folder, exclusive=True)
         try:
@@ -236,20 +262,19 @@ class Saver:
                 snapshot,
                 parent=self._parent,
                 links=self._place.links,
+                tell=self.watch.move,
             )
         except BaseException:
             with contextlib.suppress(HoldfastError):
                 # What cannot be removed now is removed when the run is opened again.
                 discard.delete(self._place.storage, self._run, draft.id)
             raise
-        self._parent = committed.shards
+        self._descend(committed.shards)
         self._parent_id = draft.id
         record = committed.manifest.record()
         announcements.saved(record.info, best_before=best_before)
-        indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
-        self._place.mark_seen(self._run)
-        if indexed:
-            self.retain()
+        self.watch.move("cataloguing")
+        self._indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
         return Checkpoint(self._place, self._overlaid(record))
 
     def _catalogue(self, catalog: Catalog, record: CheckpointRecord) -> None:
@@ -263,52 +288,11 @@ class Saver:
         )
         catalog.add_decisions(self._run, [decision])
         catalog.clear_pending(record.info.id)
+        self._place.note_seen(catalog, self._run)
 
     def _overlaid(self, record: CheckpointRecord) -> CheckpointRecord:
         self._history.refresh()
         return replace(record, info=self._history.overlay(record.info))
-
-    def retain(self, *, finished: bool = False) -> Plan | None:
-        """Applies the keep policy; a failure is logged, and the next save tries again."""
-        try:
-            self._history.refresh()
-            self._heal_catalog()
-            known = self._place.catalog.checkpoints(self._run, order_by="created_at")
-            infos = [self._history.overlay(record.info) for record in known]
-            plan = self._keep.plan(infos, now=time.time(), finished=finished)
-            done = apply_plan(self._place, self._run, plan, history=self._history)
-            self._note_kept(plan)
-        except HoldfastError as error:
-            _log.error("the clean-up of %s failed and is tried again later: %s", self._run, error)
-            return None
-        return done
-
-    def _heal_catalog(self) -> None:
-        """Rebuilds the run's rows if a write of them failed since, for want of room say."""
-        seen = self._place.catalog.sync_states().get(self._run)
-        if seen is None or seen[0] < self._history.nbytes:
-            _log.info("the catalog was behind on %s: brought up to date", self._run)
-            refresh_run(self._place, self._run)
-
-    def _note_kept(self, plan: Plan) -> None:
-        """Notes why checkpoints stay, where that changed since the last clean-up."""
-        now = time.time()
-        fresh = {
-            info.id: plan.reasons[info.id]
-            for info in plan.kept
-            if self._kept_reasons.get(info.id) != plan.reasons[info.id]
-        }
-        self._kept_reasons = {info.id: plan.reasons[info.id] for info in plan.kept}
-        if not fresh:
-            return
-        steps = {info.id: info.step for info in plan.kept}
-        decisions = [Decision(now, "kept", "; ".join(why), steps[i], i) for i, why in fresh.items()]
-        self._place.append(
-            self._run,
-            [{"t": "kept", "at": now, "reasons": {i: list(why) for i, why in fresh.items()}}],
-            durable=False,
-            index=lambda catalog: catalog.add_decisions(self._run, decisions),
-        )
 
     def _count(self, draft: Manifest, error: HoldfastError | None) -> None:
         counters = self.counters

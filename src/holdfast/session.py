@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from holdfast import frameworks
 from holdfast.attached import Attached, Chosen
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine.background import Pending
+from holdfast.engine.layout import Late
 from holdfast.engine.manifest import Manifest
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError, HoldfastError, SaveError
 from holdfast.lifecycle.place import Place
 from holdfast.lineage import Lineage
 from holdfast.model import CheckpointInfo, Decision, Kind, Moment, RunStatus, StepRow
@@ -42,6 +43,7 @@ class Session:
         self._options = options
         self._lock = threading.Lock()
         self._raised: HoldfastError | None = None
+        self._listening: dict[str, Callable[[], None]] = {}
         self.name = opened.name
         self.status: RunStatus = "running"
         self.attached = Attached()
@@ -52,6 +54,7 @@ class Session:
             history=opened.history,
             recorder=self.recorder,
             keep=options.keep,
+            memory=options.memory_nbytes,
             on_failure=self._forget,
         )
         self.signals = SignalWatch(
@@ -149,7 +152,8 @@ class Session:
         Raises:
             ConfigError, TreeError: The state cannot be stored.
         """
-        flats = self.attached.capture(kind, items)
+        # Asked more than once, perhaps.
+        chosen = items if items is None or isinstance(items, Mapping) else tuple(items)
         checkpoint_id, created_at = self.saver.identify(time.time())
         with self._lock:
             last, best = self._lineage.last, dict(self._lineage.best)
@@ -182,12 +186,27 @@ class Session:
             items={},
         )
         try:
-            pending = self.saver.submit(draft, flats, best_before=best, started=started)
+            pending = self.saver.submit(
+                draft,
+                lambda: self.attached.capture(kind, chosen),
+                best_before=best,
+                started=started,
+                late=self._late(),
+            )
         except BaseException:
             # Not even copied: no room in memory, or a device that failed.
             self._forget(checkpoint_id)
             raise
         return checkpoint_id, pending
+
+    def _late(self) -> dict[str, Late]:
+        """Returns what is copied beside the training, and sees to its being waited for."""
+        if self._options.snapshot != "overlap":
+            return {}
+        for framework in frameworks.present():
+            if framework.name not in self._listening:
+                self._listening[framework.name] = framework.before_updates(self.saver.copier.join)
+        return self.attached.late()
 
     def note_refusal(self, row: StepRow, error: HoldfastError) -> None:
         """Counts and logs a save that failed before anything was copied."""
@@ -234,8 +253,15 @@ class Session:
         """
         if not self.open:
             return
-        self.saver.drain()
+        try:
+            self.saver.drain()
+        except SaveError:
+            # The medium does not answer: its lock goes when this process does.
+            self.signals.close()
+            raise
         self.saver.stop()
+        for end in self._listening.values():
+            end()
         self.status = status
         line = {"t": "status", "at": time.time(), "status": status, "final": final}
         try:

@@ -100,6 +100,9 @@ class Stepper:
         metadata: Mapping[str, Any] | None,
     ) -> Verdict:
         self._metadata = metadata or {}
+        slow = self._session.saver.watch.slow()
+        if slow:
+            _log.warning("%s: %s", self._session.name, slow)
         if self._began and step == self.last.step:
             verdict = self._again(metrics, epoch)
         else:
@@ -111,7 +114,7 @@ class Stepper:
         self._updates = updates()
         urgent = _urgent(verdict)
         if self._session.signals.preempted or urgent:
-            self._session.saver.drain()
+            self._session.saver.drain_quietly()
             self._ended = self._ended or "deadline" in urgent
         if self._session.signals.interrupted:
             raise KeyboardInterrupt
@@ -144,7 +147,8 @@ class Stepper:
             # What was reported at this very step belongs to its checkpoint.
             row = replace(row, metrics={**self.last.metrics, **row.metrics}, epoch=self.last.epoch)
         self._warn_of_missing_metric(row, awaiting)
-        self._session.saver.admit("wait", label=f"step {row.step}")
+        if self._session.saver.admit("wait", label=f"step {row.step}"):
+            raise self._session.saver.watch.error()
         self._session.recorder.add(reported)
         checkpoint_id, pending = self._session.submit(
             row, started=started, kind=kind, items=items, metadata=metadata, awaiting=awaiting
@@ -171,7 +175,7 @@ class Stepper:
             _log.warning("no last save: the loop broke off in the middle of a step")
             return
         self._attempt(row, verdict, row.metrics, time.perf_counter())
-        self._session.saver.drain()
+        self._session.saver.drain_quietly()
 
     # -- within ------------------------------------------------------------------------------
 
@@ -203,8 +207,9 @@ class Stepper:
         self, row: StepRow, verdict: Verdict, metrics: Mapping[str, float], started: float
     ) -> Verdict:
         backlog = "wait" if _urgent(verdict) else self._options.backlog
-        if not self._session.saver.admit(backlog, label=f"step {row.step}"):
-            verdict = Verdict(False, f"skipped: a save is under way; otherwise {verdict.reason}")
+        left_out = self._session.saver.admit(backlog, label=f"step {row.step}")
+        if left_out:
+            verdict = Verdict(False, f"skipped: {left_out}; otherwise {verdict.reason}")
             self._record(metrics, verdict)
             return verdict
         self._warn_of_missing_metric(row)

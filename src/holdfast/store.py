@@ -21,7 +21,14 @@ from holdfast.lifecycle import diffing
 from holdfast.lifecycle.importing import read_foreign
 from holdfast.lifecycle.place import Place
 from holdfast.model import Mode, flatten_metrics, metric_mode
-from holdfast.opening import IfExists, OnSaveError, RunOptions, open_run, writes_here
+from holdfast.opening import (
+    IfExists,
+    OnSaveError,
+    RunOptions,
+    SnapshotMode,
+    open_run,
+    writes_here,
+)
 from holdfast.placing import open_place
 from holdfast.policy.retention import KeepPolicy
 from holdfast.policy.saving import SavePolicy
@@ -148,8 +155,9 @@ class Store(Upkeep):
         if_exists: IfExists = "resume",
         parent: str | None = None,
         on_save_error: OnSaveError = "warn",
-        snapshot: Literal["copy"] = "copy",
+        snapshot: SnapshotMode = "copy",
         backlog: Backlog = "wait",
+        memory: int | str | None = None,
     ) -> Run | FollowingRun:
         """Opens a run for writing.
 
@@ -165,18 +173,20 @@ class Store(Upkeep):
             if_exists: ``"resume"``, ``"new"`` (a fresh numbered name) or ``"error"``.
             parent: Name of the run that this one starts from.
             on_save_error: ``"warn"``, or ``"raise"`` by the next `step`.
-            snapshot: How the state is copied.
+            snapshot: How the state is copied: ``"copy"`` at once, or ``"overlap"``: parameters
+                and optimizer state while the next forward and backward run, up to the next
+                ``optimizer.step()``; see docs/guide.md for what that asks of the loop.
             backlog: What a save does while another one is under way: ``"wait"``, ``"skip"``, or
                 ``"latest"`` (take the place of the one that has not begun).
+            memory: Bytes, or text such as ``"8GB"``, for copies of the state that are not written
+                yet. Left out: one state (two with ``backlog="latest"``). More lets several saves
+                be under way; a state that is larger is written from where it lies, while
+                training waits, with less than 256 MiB besides.
 
         Raises:
             ConfigError: An argument cannot be meant.
             LockedError: Another process writes this run.
         """
-        if snapshot != "copy":
-            raise ConfigError(
-                f"snapshot={snapshot!r} is not available in this version", hint='leave it at "copy"'
-            )
         options = RunOptions(
             save=save if save is not None else _default_save(metric),
             keep=keep if keep is not None else keep_policies.all(),
@@ -188,6 +198,8 @@ class Store(Upkeep):
             parent=parent,
             on_save_error=on_save_error,
             backlog=backlog,
+            snapshot=snapshot,
+            memory=memory,
         ).bound()
         if not writes_here():
             return FollowingRun(self._place, name, options)
@@ -215,8 +227,7 @@ class Store(Upkeep):
 
     def runs(self) -> list[RunReader]:
         """Returns all runs, to read, sorted by name."""
-        names = sorted(info.name for info in self._place.catalog.runs())
-        return [RunReader(self._place, name) for name in names]
+        return [RunReader(self._place, name) for name in self._place.catalog.run_names()]
 
     # -- checkpoints -------------------------------------------------------------------------
 

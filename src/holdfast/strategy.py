@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from holdfast.errors import ConfigError
 from holdfast.model import CheckpointInfo, Mode
 from holdfast.policy import arguments
-from holdfast.policy.ranking import best_first, best_of, oldest_first
-from holdfast.policy.retention import Group, Window, Word
+from holdfast.policy.followers import Follower, Ranked, Word
+from holdfast.policy.ranking import (
+    best_first,
+    best_key,
+    best_of,
+    commit_order,
+    newest_order,
+    oldest_first,
+)
+from holdfast.policy.retention import Group, Window
 from holdfast.policy.wording import number
 
 __all__ = ["CheckpointStrategy"]
@@ -90,14 +98,27 @@ class CheckpointStrategy(Window):
             ranked = list(reversed(group.infos))
         else:
             ranked = list(group.infos)
-        limit = len(ranked) if self.num_to_keep is None else self.num_to_keep
-        title = "time" if attribute is None else attribute
         for rank, info in enumerate(ranked, start=1):
-            value = None if attribute is None else info.metrics.get(attribute)
-            shown = "" if value is None else f" with {number(value)}"
-            stays = rank <= limit
-            place = f"{'among' if stays else 'not among'} the {limit} kept by {title}"
-            yield Word(info, stays, f"{place} ({order}): rank {rank}{shown}")
+            yield self._word(info, rank, len(ranked))
+
+    def _word(self, info: CheckpointInfo, rank: int, of: int) -> Word:
+        attribute, order = self.checkpoint_score_attribute, self.checkpoint_score_order
+        limit = of if self.num_to_keep is None else self.num_to_keep
+        title = "time" if attribute is None else attribute
+        value = None if attribute is None else info.metrics.get(attribute)
+        shown = "" if value is None else f" with {number(value)}"
+        stays = rank <= limit
+        place = f"{'among' if stays else 'not among'} the {limit} kept by {title}"
+        return Word(info, stays, f"{place} ({order}): rank {rank}{shown}")
+
+    def follower(self) -> Follower:
+        """Returns what holds them in order."""
+        attribute, order = self.checkpoint_score_attribute, self.checkpoint_score_order
+        if attribute is not None:
+            key = best_key(attribute, mode=order, ties="incumbent")
+            return Ranked(key, self.num_to_keep, self._word)
+        by_time = newest_order if order == "max" else commit_order
+        return Ranked(by_time, self.num_to_keep, self._word)
 
     def _metrics(self) -> frozenset[str]:
         attribute = self.checkpoint_score_attribute

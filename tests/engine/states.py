@@ -6,9 +6,10 @@ import numpy as np
 
 from holdfast import tree
 from holdfast.engine import names, reader
-from holdfast.engine.commit import Committed, ParentShards, commit
+from holdfast.engine.commit import Committed, commit
+from holdfast.engine.itemwriter import ParentShards
 from holdfast.engine.manifest import Manifest
-from holdfast.engine.snapshot import ArenaPool
+from holdfast.engine.snapshot import Snapshots
 from holdfast.storage import LocalStorage
 
 RUN = "study/cnn"
@@ -46,7 +47,7 @@ def save(storage, number, items, *, run=RUN, parent=None, links=True) -> Committ
     planned = draft(number, run=run)
     storage.make_folder(planned.folder)
     flats = {name: tree.flatten(value) for name, value in items.items()}
-    snapshot = ArenaPool().take(flats)
+    snapshot = Snapshots().take(flats)
     try:
         return commit(storage, planned, snapshot, parent=parent, links=links)
     finally:

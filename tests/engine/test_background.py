@@ -94,7 +94,7 @@ def test_a_failure_to_take_note_neither_hides_the_result_nor_ends_the_thread(ben
     else:
         with pytest.raises(SaveError):
             job.pending.wait(60)
-    assert bench.worker.drain(60)
+    assert bench.worker.drain()
     assert bench.job("next").wait(60) == "next"
 
 
@@ -138,16 +138,66 @@ def test_dropping_with_nothing_queued_drops_nothing(bench):
 
 
 def test_draining_waits_for_all_and_can_be_told_to_give_up(bench):
-    assert bench.worker.drain(0)
+    assert bench.worker.drain(give_up=lambda: True)
     bench.job("a", gated=True)
     assert bench.begun.wait(60)
     bench.job("b")
     assert bench.worker.busy
-    assert not bench.worker.drain(0)
+    assert not bench.worker.drain(give_up=lambda: True)
     bench.gate.set()
-    assert bench.worker.drain(60)
+    assert bench.worker.drain()
     assert not bench.worker.busy
     assert len(bench.settled) == 2
+
+
+def test_what_follows_a_job_comes_after_its_result_and_before_the_next(bench):
+    seen, gate = [], threading.Event()
+
+    def follow():
+        assert gate.wait(60)
+        seen.append("followed")
+
+    job = Job(lambda: "a", settle=lambda _: None, drop=lambda: None, after=follow)
+    bench.worker.submit(job)
+    assert job.pending.wait(60) == "a"
+    assert seen == []
+    # It holds nothing any more, but is not over.
+    assert bench.worker.wait_below(1, give_up=lambda: False)
+    assert (bench.worker.holding, bench.worker.busy) == (0, True)
+    following = Job(lambda: seen.append("next"), settle=lambda _: None, drop=lambda: None)
+    bench.worker.submit(following)
+    gate.set()
+    following.pending.wait(60)
+    assert seen == ["followed", "next"]
+
+
+def test_nothing_follows_a_failure_and_a_failing_follower_ends_nothing(bench):
+    seen = []
+
+    def fail():
+        raise OSError("no")
+
+    def follow():
+        seen.append("followed")
+        raise RuntimeError("the clean-up broke")
+
+    for work in (fail, lambda: "done"):
+        job = Job(work, settle=lambda _: None, drop=lambda: None, after=follow)
+        bench.worker.submit(job)
+        assert bench.worker.drain()
+    assert seen == ["followed"]
+    assert bench.job("next").wait(60) == "next"
+
+
+def test_waiting_for_room_ends_when_one_is_settled_or_when_it_is_given_up(bench):
+    bench.job("a", gated=True)
+    assert bench.begun.wait(60)
+    bench.job("b")
+    assert bench.worker.holding == 2
+    assert bench.worker.wait_below(3, give_up=lambda: True)
+    assert not bench.worker.wait_below(2, give_up=lambda: True)
+    bench.gate.set()
+    assert bench.worker.wait_below(1, give_up=lambda: False)
 
 
 def test_stopping_finishes_what_is_queued():
@@ -170,5 +220,5 @@ def test_a_job_queued_by_another_thread_waits_its_turn_and_none_is_lost(bench):
     bench.gate.set()
     for thread in threads:
         thread.join(60)
-    assert bench.worker.drain(60)
+    assert bench.worker.drain()
     assert [pending.wait(0) for pending in found] == ["next"] * 3

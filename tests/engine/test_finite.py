@@ -6,7 +6,7 @@ import torch
 
 from holdfast import tree
 from holdfast.engine import finite
-from holdfast.engine.snapshot import ArenaPool
+from holdfast.engine.snapshot import Snapshots
 
 FLOATS = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
@@ -20,9 +20,11 @@ NAN_ONLY = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz}
 
 def is_finite(value):
     """Asks about an array as a save does: of its copy in a snapshot."""
-    snapshot = ArenaPool().take({"item": tree.flatten({"w": value})})
+    snapshot = Snapshots().take({"item": tree.flatten({"w": value})})
     (array,) = snapshot.items["item"].arrays
-    return finite.all_finite(array.dtype, array.data, numbers=array.numbers)
+    return all(
+        finite.all_finite(array.dtype, part, numbers=array.numbers) for part in array.parts()
+    )
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
@@ -80,7 +82,7 @@ def test_integers_are_finite_whatever_their_bytes(dtype):
 
 
 def test_a_value_behind_the_first_piece_is_found(monkeypatch):
-    monkeypatch.setattr(finite, "_PIECE_NBYTES", 100)
+    monkeypatch.setattr(finite, "PIECE_NBYTES", 96)
     for dtype in ("<f8", "<c16", "<f16", "<f2"):
         values = np.ones(99, dtype)
         assert is_finite(values)

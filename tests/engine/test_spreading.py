@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.engine.spreading import _BATCH_NBYTES, _batches, spread
+from holdfast.engine.spreading import _BATCH_NBYTES, batches, spread
 
 SIZES = st.lists(st.integers(0, 3 * _BATCH_NBYTES), max_size=40)
 
@@ -20,9 +20,9 @@ def test_results_come_in_the_order_of_the_items(sizes):
 @settings(max_examples=60)
 @given(SIZES)
 def test_batches_hold_every_item_once_and_end_when_they_are_full(sizes):
-    batches = _batches(sizes, int)
-    assert [size for batch in batches for size in batch] == sizes
-    assert all(sum(batch[:-1]) < _BATCH_NBYTES for batch in batches)
+    found = batches(sizes, int)
+    assert [size for batch in found for size in batch] == sizes
+    assert all(sum(batch[:-1]) < _BATCH_NBYTES for batch in found)
 
 
 def test_an_error_of_the_work_is_raised_as_it_is():

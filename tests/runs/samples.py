@@ -30,6 +30,13 @@ def manual(store: holdfast.Store, name: str = "run", **options) -> holdfast.Run:
     return run
 
 
+def saved(run: holdfast.Run, *arguments, **options) -> holdfast.Checkpoint:
+    """Saves, and waits for the checkpoint and for the clean-up that follows it."""
+    checkpoint = run.save(*arguments, **options).wait()
+    run.wait()
+    return checkpoint
+
+
 def steps_of(source: holdfast.Store | holdfast.Run, *run: str) -> list[int]:
     """Returns the steps of the checkpoints that there are, oldest first."""
     found = source.checkpoints(*run, order_by="created_at")

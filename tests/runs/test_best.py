@@ -6,7 +6,7 @@ import pytest
 
 import holdfast
 from holdfast import keep, when
-from tests.runs.samples import attached, manual, steps_of
+from tests.runs.samples import attached, manual, saved, steps_of
 
 NAN, INF = math.nan, math.inf
 
@@ -91,14 +91,14 @@ def test_the_missing_metric_of_the_keep_policy_is_warned_of_too(store, log):
 
 def test_a_save_that_awaits_the_metric_is_not_warned_of(store, log):
     with manual(store, metric="val_loss") as run:
-        run.save(0, {"loss": 1.0}, awaiting=["val_loss"]).wait()
+        saved(run, 0, {"loss": 1.0}, awaiting=["val_loss"])
     assert "without its metric" not in log.text
 
 
 def test_nested_and_slashed_names_are_the_same_metric(store):
     with manual(store, metric="eval/loss") as run:
-        run.save(0, {"eval/loss": 2.0}).wait()
-        run.save(1, {"eval": {"loss": 1.0}}).wait()
+        saved(run, 0, {"eval/loss": 2.0})
+        saved(run, 1, {"eval": {"loss": 1.0}})
         assert run.best().step == 1
         assert run.best().metrics == {"eval/loss": 1.0}
 
@@ -116,16 +116,16 @@ def test_on_a_tie_the_incumbent_stays_unless_the_newest_is_asked_for(store, ties
 
 def test_accuracy_is_better_when_high_and_a_prefix_changes_nothing(store):
     with manual(store) as run:
-        run.save(0, {"eval/accuracy": 0.5, "val_loss": 1.0}).wait()
-        run.save(1, {"eval/accuracy": 0.9, "val_loss": 2.0}).wait()
+        saved(run, 0, {"eval/accuracy": 0.5, "val_loss": 1.0})
+        saved(run, 1, {"eval/accuracy": 0.9, "val_loss": 2.0})
         assert run.best("eval/accuracy").step == 1
         assert run.best("val_loss").step == 0
 
 
 def test_the_runs_mode_is_used_for_its_metric(store):
     with manual(store, metric="distance", mode="min") as run:
-        run.save(0, {"distance": 2.0}).wait()
-        run.save(1, {"distance": 1.0}).wait()
+        saved(run, 0, {"distance": 2.0})
+        saved(run, 1, {"distance": 1.0})
         assert run.best().step == 1
         assert store.best("distance", run="run").step == 1
         assert store.get("run@best").step == 1
@@ -133,9 +133,9 @@ def test_the_runs_mode_is_used_for_its_metric(store):
 
 def test_best_and_latest_are_never_metrics_only(store):
     with manual(store, metric="loss") as run:
-        run.save(0, {"loss": 2.0}).wait()
-        run.save(1, {"loss": 1.0}, kind="weights", items=None).wait()
-        run.save(2, {"loss": 0.1}, kind="metrics").wait()
+        saved(run, 0, {"loss": 2.0})
+        saved(run, 1, {"loss": 1.0}, kind="weights", items=None)
+        saved(run, 2, {"loss": 0.1}, kind="metrics")
         assert run.best().step == run.latest().step == 1
         assert store.latest().step == store.latest("run").step == 1
         assert store.best("loss").step == 1
@@ -143,7 +143,7 @@ def test_best_and_latest_are_never_metrics_only(store):
 
 def test_best_and_latest_say_so_when_there_is_none(store):
     with manual(store, metric="loss") as run:
-        run.save(0, {"loss": 1.0}, kind="metrics").wait()
+        saved(run, 0, {"loss": 1.0}, kind="metrics")
         for ask in (run.best, run.latest, store.latest, lambda: store.best("loss")):
             with pytest.raises(holdfast.NotFoundError) as caught:
                 ask()
@@ -152,7 +152,7 @@ def test_best_and_latest_say_so_when_there_is_none(store):
 
 def test_best_of_a_misspelt_metric_names_the_nearest(store):
     with manual(store) as run:
-        run.save(0, {"val_loss": 1.0}).wait()
+        saved(run, 0, {"val_loss": 1.0})
         with pytest.raises(holdfast.NotFoundError) as caught:
             store.best("vall_loss", run="run")
         assert caught.value.nearest == ("val_loss",)
@@ -160,20 +160,20 @@ def test_best_of_a_misspelt_metric_names_the_nearest(store):
 
 def test_what_awaits_its_score_stays_until_it_is_reported(store):
     with manual(store, metric="val_loss", keep=keep.best(1)) as run:
-        run.save(0, {"val_loss": 1.0}).wait()
-        late = run.save(1, awaiting=["val_loss"]).wait()
-        run.save(2, {"val_loss": 3.0}).wait()
-        run.save(3, {"val_loss": 4.0}).wait()
+        saved(run, 0, {"val_loss": 1.0})
+        late = saved(run, 1, awaiting=["val_loss"])
+        saved(run, 2, {"val_loss": 3.0})
+        saved(run, 3, {"val_loss": 4.0})
         assert steps_of(run) == [0, 1, 3]
         late.report(val_loss=2.0)
-        run.save(4, {"val_loss": 5.0}).wait()
+        saved(run, 4, {"val_loss": 5.0})
         assert steps_of(run) == [0, 4]
 
 
 def test_what_awaits_its_score_is_let_go_when_the_run_finishes(store):
     with manual(store, metric="val_loss", keep=keep.best(1)) as run:
-        run.save(0, {"val_loss": 1.0}).wait()
-        run.save(1, awaiting=["val_loss"]).wait()
+        saved(run, 0, {"val_loss": 1.0})
+        saved(run, 1, awaiting=["val_loss"])
         run.finish({"val_loss": 3.0})
     assert steps_of(store, "run") == [0]
 
@@ -182,5 +182,5 @@ def test_unscored_protects_all_that_lack_the_metric(store):
     policy = keep.best(1, "val_loss") | keep.unscored("val_loss", hours=2)
     with manual(store, keep=policy) as run:
         for step in range(3):
-            run.save(step).wait()
+            saved(run, step)
         assert steps_of(run) == [0, 1, 2]

@@ -9,7 +9,7 @@ import pytest
 
 import holdfast
 from holdfast import keep, when
-from tests.runs.samples import attached, manual, slow, steps_of
+from tests.runs.samples import attached, manual, saved, slow, steps_of
 
 # Reports, says so, and is killed before it can do anything else.
 REPORTER = """
@@ -28,8 +28,8 @@ def report_elsewhere(place, checkpoint_id, value):
 
 def test_a_late_metric_ranks_at_once(store):
     with manual(store, metric="val_loss") as run:
-        first = run.save(0, {"val_loss": 1.0}).wait()
-        run.save(1, {"val_loss": 2.0}).wait()
+        first = saved(run, 0, {"val_loss": 1.0})
+        saved(run, 1, {"val_loss": 2.0})
         assert run.best() == first
         run.report(1, val_loss=0.5)
         assert run.best().step == 1
@@ -40,7 +40,7 @@ def test_a_late_metric_ranks_at_once(store):
 
 def test_a_score_from_another_process_survives_its_death_and_ranks_at_once(place):
     with holdfast.open(place) as store, manual(store, metric="val_loss") as run:
-        ids = [run.save(step, {"val_loss": 1.0 + step}).wait().id for step in range(2)]
+        ids = [saved(run, step, {"val_loss": 1.0 + step}).id for step in range(2)]
         report_elsewhere(place, ids[1], 0.25)
         assert run.best().id == ids[1]
         assert store["run"].best().metrics["val_loss"] == 0.25
@@ -53,7 +53,7 @@ def test_a_score_from_another_process_survives_its_death_and_ranks_at_once(place
 
 def test_a_reporter_that_dies_between_journal_and_catalog_loses_no_score(place, monkeypatch):
     with holdfast.open(place) as store, manual(store, metric="val_loss") as run:
-        checkpoint = run.save(0, {"val_loss": 1.0}).wait()
+        checkpoint = saved(run, 0, {"val_loss": 1.0})
     with holdfast.open(place) as store:
 
         def die(*_):
@@ -68,10 +68,10 @@ def test_a_reporter_that_dies_between_journal_and_catalog_loses_no_score(place, 
 
 def test_a_late_metric_counts_for_what_is_kept(store):
     with manual(store, metric="val_loss", keep=keep.best(1)) as run:
-        run.save(0, {"val_loss": 1.0}).wait()
-        run.save(1, {"val_loss": 2.0}).wait()
+        saved(run, 0, {"val_loss": 1.0})
+        saved(run, 1, {"val_loss": 2.0})
         run.report("step:1", val_loss=0.5)
-        run.save(2, {"val_loss": 3.0}).wait()
+        saved(run, 2, {"val_loss": 3.0})
         assert steps_of(run) == [1, 2]
 
 
@@ -86,15 +86,15 @@ def test_a_late_metric_counts_for_what_improved(store):
 
 def test_a_late_nan_takes_a_checkpoint_out_of_the_ranking(store):
     with manual(store, metric="val_loss") as run:
-        run.save(0, {"val_loss": 1.0}).wait()
-        run.save(1, {"val_loss": 0.5}).wait()
+        saved(run, 0, {"val_loss": 1.0})
+        saved(run, 1, {"val_loss": 0.5})
         run.report(1, val_loss=math.nan)
         assert run.best().step == 0
 
 
 def test_a_nested_late_report_has_slashes(store):
     with manual(store) as run:
-        checkpoint = run.save(0).wait()
+        checkpoint = saved(run, 0)
         checkpoint.report(eval={"loss": 0.5})
         assert store.get(checkpoint.id).metrics == {"eval/loss": 0.5}
 
@@ -127,7 +127,7 @@ def test_metrics_that_reach_the_journal_before_their_checkpoint_are_not_lost(sto
 
 def test_a_report_on_what_is_gone_says_so(store):
     with manual(store, keep=keep.none()) as run:
-        checkpoint = run.save(0).wait()
+        checkpoint = saved(run, 0)
         with pytest.raises(holdfast.NotFoundError, match="deleted"):
             checkpoint.report(loss=1.0)
         with pytest.raises(holdfast.NotFoundError):
@@ -137,7 +137,7 @@ def test_a_report_on_what_is_gone_says_so(store):
 @pytest.mark.parametrize("value", ["good", None, [1.0]])
 def test_a_late_value_that_is_no_number_is_refused_and_nothing_changes(store, value):
     with manual(store) as run:
-        checkpoint = run.save(0, {"loss": 1.0}).wait()
+        checkpoint = saved(run, 0, {"loss": 1.0})
         with pytest.raises(holdfast.MetricError):
             checkpoint.report(loss=value)
         assert store.get(checkpoint.id).metrics == {"loss": 1.0}
@@ -145,7 +145,7 @@ def test_a_late_value_that_is_no_number_is_refused_and_nothing_changes(store, va
 
 def test_reporters_of_several_processes_lose_nothing(place):
     with holdfast.open(place) as store, manual(store) as run:
-        ids = [run.save(step).wait().id for step in range(3)]
+        ids = [saved(run, step).id for step in range(3)]
         command = [sys.executable, "-c", REPORTER, str(place)]
         started = [
             subprocess.Popen([*command, one, str(number)], stderr=subprocess.PIPE)

@@ -13,7 +13,7 @@ import pytest
 
 import holdfast
 from holdfast import keep, when
-from tests.runs.samples import FailingPosix, attached, manual, on_medium, slow, steps_of
+from tests.runs.samples import FailingPosix, attached, manual, on_medium, saved, slow, steps_of
 
 
 def broken(store):
@@ -174,7 +174,7 @@ def broken_write(medium, *, times):
 
 def test_a_background_failure_is_logged_raised_by_its_wait_and_shown(store, log):
     with pytest.raises(holdfast.SaveError, match="Input/output"), manual(store) as run:  # noqa: PT012
-        before = run.save(0).wait()
+        before = saved(run, 0)
         medium = broken(store)
         pending = run.save(1)
         with pytest.raises(holdfast.SaveError):

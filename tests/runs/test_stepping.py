@@ -179,7 +179,7 @@ def test_a_save_that_could_not_be_copied_leaves_best_so_far_as_it_was(store, mon
             raise MemoryError
 
         with monkeypatch.context() as patched:
-            patched.setattr(run._session.saver._pool, "take", no_memory)
+            patched.setattr("holdfast.engine.snapshot.Snapshots.take", no_memory)
             verdict = run.step(1, loss=1.0)
         assert not verdict
         assert verdict.code == "failed"

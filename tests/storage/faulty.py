@@ -10,8 +10,8 @@ from pathlib import Path
 from holdfast.storage import Posix
 
 CALLS = (
-    "create", "open_append", "write", "fsync", "close", "rename", "link", "unlink", "mkdir",
-    "rmdir", "fsync_folder",
+    "create", "open_append", "write", "pwrite", "truncate", "make_buffered", "fsync", "close",
+    "rename", "link", "unlink", "mkdir", "rmdir", "fsync_folder",
 )  # fmt: skip
 
 
@@ -34,9 +34,9 @@ class WatchedPosix(Posix):
 
 
 def _announced(call, name, before):
-    def announced(*arguments):
+    def announced(*arguments, **options):
         before(name, arguments)
-        return call(*arguments)
+        return call(*arguments, **options)
 
     return announced
 

@@ -74,7 +74,8 @@ RUNS = {
     "if-exists": ({"if_exists": "replace"}, "replace"),
     "on-save-error": ({"on_save_error": "ignore"}, "ignore"),
     "backlog": ({"backlog": "drop"}, "drop"),
-    "snapshot": ({"snapshot": "overlap"}, "overlap"),
+    "snapshot": ({"snapshot": "shadow"}, "shadow"),
+    "memory": ({"memory": "much"}, "much"),
     "exists": ({"if_exists": "error"}, "digits"),
 }
 

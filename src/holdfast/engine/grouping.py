@@ -6,6 +6,7 @@ A shard is reused whole or not at all, so what stays the same must not lie besid
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from holdfast.engine.shardfile import Header, TensorEntry, file_order
@@ -17,12 +18,32 @@ MAX_GROUP_NBYTES: Final = 4 << 30
 MIN_RESTING_NBYTES: Final = 64 << 10
 
 
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """An item's tensors in groups, each of which becomes one shard.
+
+    Attributes:
+        kept: Those that equal a shard of the parent, in its order.
+        resting: What stayed the same, or is said to, and lay among what did not.
+        changed: The rest.
+    """
+
+    kept: list[list[TensorEntry]]
+    resting: list[list[TensorEntry]]
+    changed: list[list[TensorEntry]]
+
+    @property
+    def all(self) -> list[list[TensorEntry]]:
+        """All of them, in the order of their files."""
+        return [*self.kept, *self.resting, *self.changed]
+
+
 def group(
     tensors: Iterable[TensorEntry],
     *,
     stable: frozenset[str],
     parent: Sequence[Header],
-) -> list[list[TensorEntry]]:
+) -> Groups:
     """Returns an item's tensors in groups, each of which becomes one shard.
 
     Args:
@@ -31,24 +52,26 @@ def group(
         parent: Headers of the item's shards in the parent checkpoint; empty without a parent.
 
     Returns:
-        First the groups that equal a shard of the parent, in its order, then what stayed the
-        same (or is said to), then what changed.
+        Each tensor in one group.
     """
     left: dict[str, TensorEntry] = {entry.name: entry for entry in tensors}
     before = {entry.name: entry for header in parent for entry in header.tensors}
-    groups: list[list[TensorEntry]] = []
+    kept: list[list[TensorEntry]] = []
     for header in parent:
         entries = header.tensors
-        if entries and all(_same(left.get(entry.name), entry) for entry in entries):
-            groups.append([left.pop(entry.name) for entry in entries])
-    resting = {name for name, entry in left.items() if _same(entry, before.get(name))} | (
+        if entries and all(same_tensor(left.get(entry.name), entry) for entry in entries):
+            kept.append([left.pop(entry.name) for entry in entries])
+    resting = {name for name, entry in left.items() if same_tensor(entry, before.get(name))} | (
         stable & left.keys()
     )
     if sum(left[name].nbytes for name in resting) < MIN_RESTING_NBYTES:
         resting = set()
-    for names in (resting, left.keys() - resting):
-        groups.extend(_split(file_order(left[name] for name in names)))
-    return groups
+    changed = left.keys() - resting
+    return Groups(
+        kept,
+        _split(file_order(left[name] for name in resting)),
+        _split(file_order(left[name] for name in changed)),
+    )
 
 
 def aliases_of(group: Iterable[TensorEntry], aliases: Mapping[str, str]) -> dict[str, str]:
@@ -57,7 +80,8 @@ def aliases_of(group: Iterable[TensorEntry], aliases: Mapping[str, str]) -> dict
     return {alias: name for alias, name in aliases.items() if name in names}
 
 
-def _same(one: TensorEntry | None, other: TensorEntry | None) -> bool:
+def same_tensor(one: TensorEntry | None, other: TensorEntry | None) -> bool:
+    """Returns whether both are there and hold the same values in the same form."""
     return (
         one is not None
         and other is not None

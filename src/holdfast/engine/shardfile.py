@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
 
@@ -32,9 +33,8 @@ _MAX_NBYTES: Final = 1 << 60
 _DIGEST_DIGITS: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class TensorEntry:
-    """One tensor of a shard.
+class TensorEntry(NamedTuple):
+    """One tensor of a shard; a named tuple, because a save makes thousands of them.
 
     Attributes:
         name: Its name within its item.
@@ -93,29 +93,88 @@ def encode_header(
         tensors: In any order; their `begin` is not looked at.
         aliases: Alias to the name of a tensor among them.
     """
-    placed: list[TensorEntry] = []
-    begin = 0
-    for entry in file_order(tensors):
-        placed.append(
-            TensorEntry(entry.name, entry.dtype, entry.shape, entry.digest, entry.nbytes, begin)
+    placed = file_order(tensors)
+    return HeaderTemplate(placed, aliases).fill([entry.digest for entry in placed])
+
+
+class HeaderTemplate:
+    """A shard's header but for its digests, which are all equally long.
+
+    Args:
+        tensors: In any order; their `begin` and `digest` are not looked at.
+        aliases: Alias to the name of a tensor among them.
+
+    Attributes:
+        tensors: In file order, each with its `begin`.
+        aliases: As given.
+        data_start: Length of the header with its length field.
+    """
+
+    def __init__(self, tensors: Iterable[TensorEntry], aliases: Mapping[str, str]) -> None:
+        placed: list[TensorEntry] = []
+        begin = 0
+        for entry in file_order(tensors):
+            placed.append(entry._replace(begin=begin, digest=""))
+            begin += entry.nbytes
+        self.tensors = tuple(placed)
+        self.aliases = dict(aliases)
+        parts: list[bytes] = []
+        for placeholder in _placeholders():
+            text = self._text(placeholder)
+            parts = text.split(placeholder.encode())
+            # But for a name that holds the very same 64 digits, the first one does.
+            if len(parts) == len(placed) + 1:
+                break
+        length = 8 + sum(map(len, parts)) + _DIGEST_DIGITS * len(placed)
+        self.data_start = -(-length // ALIGNMENT) * ALIGNMENT
+        self._parts = parts
+
+    def describes(self, tensors: Iterable[TensorEntry], aliases: Mapping[str, str]) -> bool:
+        """Whether it is the header of these, given in file order, whatever their values."""
+        mine = [(entry.name, entry.dtype, entry.shape) for entry in self.tensors]
+        theirs = [(entry.name, entry.dtype, entry.shape) for entry in tensors]
+        return mine == theirs and self.aliases == aliases
+
+    def fill(self, digests: Sequence[str]) -> tuple[bytes, Header]:
+        """Returns the bytes of the header, padded, and what they say.
+
+        Args:
+            digests: One for each of `tensors`, in their order.
+        """
+        woven = [self._parts[0]]
+        for digest, part in zip(digests, self._parts[1:], strict=True):
+            woven += (digest.encode(), part)
+        text = b"".join(woven)
+        data = (self.data_start - 8).to_bytes(8, "little") + text.ljust(self.data_start - 8)
+        tensors = tuple(
+            TensorEntry(name, dtype, shape, digest, nbytes, begin)
+            for (name, dtype, shape, _, nbytes, begin), digest in zip(
+                self.tensors, digests, strict=True
+            )
         )
-        begin += entry.nbytes
-    metadata = {"holdfast.blake3": dump_strict({e.name: e.digest for e in placed}).decode()}
-    if aliases:
-        metadata["holdfast.aliases"] = dump_strict(dict(sorted(aliases.items()))).decode()
-    metadata["holdfast.format"] = FORMAT
-    members: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    for entry in placed:
-        members[entry.name] = {
-            "dtype": entry.dtype,
-            "shape": list(entry.shape),
-            "data_offsets": [entry.begin, entry.begin + entry.nbytes],
-        }
-    text = dump_strict(members)
-    length = -(-(8 + len(text)) // ALIGNMENT) * ALIGNMENT
-    data = (length - 8).to_bytes(8, "little") + text.ljust(length - 8)
-    header = Header(tuple(placed), dict(aliases), length, blake3(data).hexdigest())
-    return data, header
+        return data, Header(tensors, self.aliases, self.data_start, blake3(data).hexdigest())
+
+    def _text(self, placeholder: str) -> bytes:
+        digests = {entry.name: placeholder for entry in self.tensors}
+        metadata = {"holdfast.blake3": dump_strict(digests).decode()}
+        if self.aliases:
+            aliases = dict(sorted(self.aliases.items()))
+            metadata["holdfast.aliases"] = dump_strict(aliases).decode()
+        metadata["holdfast.format"] = FORMAT
+        members: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
+        for entry in self.tensors:
+            members[entry.name] = {
+                "dtype": entry.dtype,
+                "shape": list(entry.shape),
+                "data_offsets": [entry.begin, entry.begin + entry.nbytes],
+            }
+        return dump_strict(members)
+
+
+def _placeholders() -> Iterator[str]:
+    yield "0" * _DIGEST_DIGITS
+    for number in itertools.count():
+        yield blake3(number.to_bytes(8, "little")).hexdigest()
 
 
 def decode_header(data: bytes, *, file_nbytes: int, shard: str, path: str) -> Header:
@@ -177,13 +236,16 @@ def _interpret(members: dict[str, Any], data_start: int, shard: str) -> Header:
     aliases = parse_strict(metadata.get("holdfast.aliases", "{}").encode(), path="holdfast.aliases")
     if not all(isinstance(text, str) for text in metadata.values()):
         raise TypeError("metadata that is no text")
-    tensors = [_tensor(name, entry, digests.pop(name)) for name, entry in members.items()]
-    if digests:
-        raise ValueError(f"digests of tensors that are not there: {sorted(digests)[:3]}")
-    ends = [0, *(entry.begin + entry.nbytes for entry in tensors)]
-    if any(entry.begin != end for entry, end in zip(tensors, ends, strict=False)):
-        raise ValueError("the tensors leave gaps or overlap")
-    known = {entry.name for entry in tensors}
+    tensors = [_tensor(name, entry, digests[name]) for name, entry in members.items()]
+    if len(digests) != len(tensors):
+        unknown = sorted(digests.keys() - members.keys())
+        raise ValueError(f"digests of tensors that are not there: {unknown[:3]}")
+    end = 0
+    for entry in tensors:
+        if entry.begin != end:
+            raise ValueError("the tensors leave gaps or overlap")
+        end += entry.nbytes
+    known = members.keys()
     if not all(isinstance(target, str) and target in known for target in aliases.values()):
         raise ValueError("an alias of a tensor that is not there")
     if known & aliases.keys():
@@ -196,10 +258,11 @@ def _tensor(name: str, entry: dict[str, Any], digest: object) -> TensorEntry:
         raise ValueError(f"{name!r} has other members than {sorted(_MEMBERS)}")
     begin, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
-    if any(type(extent) is not int or extent < 0 for extent in (*shape, begin, end)):
-        raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
+    for extent in (begin, end, *shape):
+        if type(extent) is not int or extent < 0:
+            raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
     # Bounded before they are multiplied: a product of a million extents takes minutes.
-    if len(shape) > _MAX_DIMENSIONS or any(extent >= _MAX_NBYTES for extent in shape):
+    if len(shape) > _MAX_DIMENSIONS or max(shape, default=0) >= _MAX_NBYTES:
         raise ValueError(f"{name!r} has a shape beyond what the format allows")
     if end - begin != math.prod(shape) * ITEM_NBYTES[entry["dtype"]]:
         raise ValueError(f"{name!r} has {end - begin} bytes, not what its shape says")

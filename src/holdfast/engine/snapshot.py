@@ -1,39 +1,33 @@
-"""The copy of a state that a save writes from: one arena, reused from save to save."""
+"""The copy of a state that a save writes from: one arena, laid out as the shards are."""
 
 from __future__ import annotations
 
-import mmap
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from holdfast.tree import Flat, Leaf
+from holdfast.engine.arena import Arena, ArenaPool
+from holdfast.engine.layout import (
+    NO_ARRANGEMENT,
+    NOTHING_LATE,
+    Arrangement,
+    ArrayCopy,
+    Fitted,
+    Late,
+    Plan,
+    array_copy,
+    fit,
+    lay_out,
+)
+from holdfast.engine.overlap import Overlap, Pair
+from holdfast.errors import HoldfastError
+from holdfast.tree import Flat, Leaf, Transfers, prepare_copy
 
-_ALIGNMENT: Final = 64
-_HUGE_PAGE: Final = 2 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ArrayCopy:
-    """One array of a snapshot: its name within its item, and its bytes.
-
-    Attributes:
-        numbers: The dtype of what its owner sees, in the owner's words; "" where unknown.
-        stable: Whether its owner said that training leaves it as it is.
-        parameter: Whether training changes it by gradients.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    data: memoryview
-    stable: bool
-    parameter: bool
-    numbers: str = ""
+#: What has no memory to be read in place is read in parts of this size.
+_PIECE_NBYTES: Final = 8 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ItemCopy:
     """One item of a snapshot."""
 
@@ -44,97 +38,219 @@ class ItemCopy:
     @property
     def nbytes(self) -> int:
         """Bytes of its arrays."""
-        return sum(len(array.data) for array in self.arrays)
+        return sum(array.nbytes for array in self.arrays)
 
 
 class Snapshot:
-    """A state at one moment; give it back with `release` once it is written."""
+    """A state at one moment; give it back with `release` once it is written.
 
-    def __init__(self, items: Mapping[str, ItemCopy], arena: mmap.mmap, pool: ArenaPool) -> None:
+    Args:
+        items: Its items.
+        memory: Where the arrays lie that have a `begin`.
+        transfers: Copies from devices that are under way.
+        overlap: Copies that are taken beside the training.
+        release: Gives the memory back.
+
+    Attributes:
+        items: Its items.
+        overlap: Copies that are taken beside the training; whoever changes the live arrays joins
+            it first.
+    """
+
+    def __init__(
+        self,
+        items: Mapping[str, ItemCopy],
+        *,
+        memory: memoryview | None = None,
+        transfers: Transfers | None = None,
+        overlap: Overlap | None = None,
+        release: Callable[[], None] | None = None,
+    ) -> None:
         self.items = items
-        self._arena: mmap.mmap | None = arena
-        self._pool = pool
+        self.overlap = overlap
+        self._memory = memory
+        self._transfers = transfers
+        self._release = release
+        self._revoked: HoldfastError | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         return sum(item.nbytes for item in self.items.values())
 
+    def wait(self) -> None:
+        """Waits until all bytes are there: some copies end after `take` returns.
+
+        Raises:
+            BaseException: A copy failed.
+        """
+        if self.overlap is not None:
+            self.overlap.wait()
+        if self._transfers is not None:
+            self._transfers.wait()
+
+    def adopt(self, other: Snapshot) -> None:
+        """Becomes another snapshot, in whose place nothing may be used any more.
+
+        Its own memory must have been released.
+        """
+        self.items = other.items
+        self._memory, other._memory = other._memory, None
+        self._transfers = other._transfers
+        self._release, other._release = other._release, None
+
+    def revoke(self, error: HoldfastError) -> None:
+        """Says that the bytes are no longer those of one moment: no checkpoint may come of them."""
+        self._revoked = error
+
+    def require_whole(self) -> None:
+        """Raises the error of `revoke`."""
+        if self._revoked is not None:
+            raise self._revoked
+
+    def runs(self, arrays: Iterable[ArrayCopy]) -> Iterator[memoryview]:
+        """Yields the bytes of arrays in their order, neighbours in memory as one view."""
+        begin = end = 0
+        for array in arrays:
+            if array.begin is None or self._memory is None:
+                if self._memory is not None and end > begin:
+                    yield self._memory[begin:end]
+                begin = end = 0
+                yield from array.parts()
+            elif array.begin == end and end > begin:
+                end += array.nbytes
+            else:
+                if end > begin:
+                    yield self._memory[begin:end]
+                begin, end = array.begin, array.begin + array.nbytes
+        if self._memory is not None and end > begin:
+            yield self._memory[begin:end]
+
+    @property
+    def released(self) -> bool:
+        """Whether its memory was given back."""
+        return self._release is None
+
     def release(self) -> None:
-        """Gives the arena back; the bytes may change from now on."""
-        if self._arena is not None:
-            self.items = {}
-            self._pool.give_back(self._arena)
-            self._arena = None
+        """Gives the memory back; the bytes may change from now on."""
+        release, self._release = self._release, None
+        if release is None:
+            return
+        if self.overlap is not None:
+            self.overlap.end()
+        if self._transfers is not None:
+            self._transfers.wait()
+        self.items = {}
+        self._memory = None
+        release()
 
 
-class ArenaPool:
-    """Memory for snapshots, kept between saves: fresh pages copy five times slower than used ones.
+@dataclass(slots=True)
+class Snapshots:
+    """Takes snapshots, and keeps what the next one can use again.
 
     Args:
-        keep: How many arenas stay allocated between saves.
+        pool: Where arenas come from and go to.
     """
 
-    def __init__(self, *, keep: int = 2) -> None:
-        self._keep = keep
-        self._free: list[mmap.mmap] = []
-        self._lock = threading.Lock()
+    pool: ArenaPool = field(default_factory=ArenaPool)
+    _plan: Plan | None = None
 
-    def take(self, flats: Mapping[str, Flat]) -> Snapshot:
-        """Copies flattened items; on return the live arrays may change.
+    def take(
+        self,
+        flats: Mapping[str, Flat],
+        arrangement: Arrangement = NO_ARRANGEMENT,
+        *,
+        late: Mapping[str, Late] = NOTHING_LATE,
+    ) -> Snapshot:
+        """Copies flattened items; on return the live arrays may change, but for late ones.
 
         Args:
             flats: Item name to its flattened state.
+            arrangement: How shards will hold them; whatever it says, all arrays are copied.
+            late: Item name to which of its arrays are copied beside the training: these must not
+                change before `Overlap.join`.
         """
-        offsets: dict[tuple[str, str], tuple[int, int]] = {}
-        end = 0
+        plan = self._plan
+        if plan is None or not plan.holds_for(flats, arrangement, late):
+            plan = self._plan = lay_out(flats, arrangement, late)
+        arena = self.pool.borrow(plan.nbytes)
+        try:
+            return self._copy(plan, arena, flats)
+        except BaseException:
+            arena.discard()
+            raise
+
+    def _copy(self, plan: Plan, arena: Arena, flats: Mapping[str, Flat]) -> Snapshot:
+        fitted = arena.fitted
+        if not isinstance(fitted, Fitted) or fitted.plan is not plan:
+            fitted = arena.fitted = fit(plan, arena, flats)
+        pairs: list[Pair] = []
+        at_once: list[Transfers] = []
+        behind: list[Transfers] = []
+        late: list[Leaf] = []
         for item, flat in flats.items():
-            for name, leaf in flat.leaves.items():
-                begin = -(-end // _ALIGNMENT) * _ALIGNMENT
-                end = begin + leaf.nbytes
-                offsets[item, name] = (begin, end)
-        arena = self._borrow(end)
-        view = memoryview(arena)
-        items: dict[str, ItemCopy] = {}
-        for item, flat in flats.items():
-            buffers = {name: view[slice(*offsets[item, name])] for name in flat.leaves}
-            flat.copy_into(buffers)
-            arrays = tuple(
-                _copied(name, leaf, buffers[name].toreadonly())
-                for name, leaf in flat.leaves.items()
-            )
-            items[item] = ItemCopy(flat.skeleton, arrays, dict(flat.aliases))
-        return Snapshot(items, arena, self)
-
-    def give_back(self, arena: mmap.mmap) -> None:
-        """Takes an arena back for the next snapshot."""
-        with self._lock:
-            if len(self._free) < self._keep:
-                self._free.append(arena)
-
-    def _borrow(self, nbytes: int) -> mmap.mmap:
-        with self._lock:
-            for index, arena in enumerate(self._free):
-                # One that is far too large is let go: the state has shrunk.
-                if nbytes <= len(arena) <= 2 * nbytes + _HUGE_PAGE:
-                    return self._free.pop(index)
-            self._free.clear()
-        size = max(-(-nbytes // _HUGE_PAGE) * _HUGE_PAGE, mmap.PAGESIZE)
-        arena = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            arena.madvise(mmap.MADV_HUGEPAGE)
-        return arena
+            at_once.append(fitted.copies[item](flat.leaves))
+            buffers = fitted.buffers[item]
+            if buffers:
+                behind.append(_begin_late(flat, buffers, pairs))
+                late.extend(flat.leaves[name] for name in buffers)
+        # What devices are told to do next must not change what is still being copied.
+        _joined(at_once).fence()
+        items = {
+            item: ItemCopy(flat.skeleton, fitted.arrays[item], flat.aliases)
+            for item, flat in flats.items()
+        }
+        return Snapshot(
+            items,
+            memory=arena.view,
+            transfers=_joined(at_once),
+            overlap=Overlap(pairs, _joined(behind), late) if late else None,
+            release=lambda: self.pool.give_back(arena),
+        )
 
 
-def _copied(name: str, leaf: Leaf, data: memoryview) -> ArrayCopy:
-    node = leaf.node(name)
-    numbers = node.get("dtype")
-    return ArrayCopy(
-        name,
-        leaf.dtype,
-        leaf.shape,
-        data,
-        leaf.stable,
-        bool(node.get("parameter")) and not leaf.stable,
-        numbers if isinstance(numbers, str) else "",
-    )
+def _joined(several: Iterable[Transfers]) -> Transfers:
+    return Transfers(tuple(part for some in several for part in some.parts))
+
+
+def _begin_late(flat: Flat, buffers: Mapping[str, memoryview], pairs: list[Pair]) -> Transfers:
+    """Begins copies from devices, and adds what lies in the host's memory to the pairs."""
+    rest: dict[str, memoryview] = {}
+    for name, buffer in buffers.items():
+        leaf = flat.leaves[name]
+        memory = leaf.memory() if leaf.on_host else None
+        if memory is not None:
+            pairs.append((buffer, memory))
+        else:
+            rest[name] = buffer
+    if not rest:
+        return Transfers()
+    return prepare_copy({name: flat.leaves[name] for name in rest}, rest)(flat.leaves)
+
+
+def live(flats: Mapping[str, Flat]) -> Snapshot:
+    """Returns flattened items as they are, without a copy: nothing may change until it is written.
+
+    What does not lie in the host's memory as it is stored is copied part by part as it is read.
+    """
+    items = {
+        item: ItemCopy(
+            flat.skeleton,
+            tuple(
+                array_copy(outline, None, _reader(flat.leaves[outline.name]))
+                for outline in flat.outline.arrays
+            ),
+            flat.aliases,
+        )
+        for item, flat in flats.items()
+    }
+    return Snapshot(items)
+
+
+def _reader(leaf: Leaf) -> Callable[[], Iterable[memoryview]]:
+    def read() -> Iterable[memoryview]:
+        memory = leaf.memory()
+        return leaf.pieces(_PIECE_NBYTES) if memory is None else (memory.toreadonly(),)
+
+    return read

@@ -26,8 +26,8 @@ def spread(
         nbytes: How much work an item is.
         name: How the threads are called.
     """
-    batches = _batches(items, nbytes)
-    if len(batches) <= 1:
+    parts = batches(items, nbytes)
+    if len(parts) <= 1:
         return [work(item) for item in items]
 
     def do(batch: Sequence[T]) -> list[R]:
@@ -35,20 +35,21 @@ def spread(
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix=name) as threads:
         try:
-            futures: list[Future[list[R]]] = [threads.submit(do, batch) for batch in batches]
+            futures: list[Future[list[R]]] = [threads.submit(do, batch) for batch in parts]
         except RuntimeError:
             # Once the script has ended no thread starts any more; its last save goes on alone.
             return [work(item) for item in items]
         return [result for future in futures for result in future.result()]
 
 
-def _batches(items: Sequence[T], nbytes: Callable[[T], int]) -> list[list[T]]:
-    batches: list[list[T]] = []
+def batches(items: Sequence[T], nbytes: Callable[[T], int]) -> list[list[T]]:
+    """Returns items in lists, each just large enough to be worth handing to a thread."""
+    found: list[list[T]] = []
     room = 0
     for item in items:
-        if not batches or room <= 0:
-            batches.append([])
+        if not found or room <= 0:
+            found.append([])
             room = _BATCH_NBYTES
-        batches[-1].append(item)
+        found[-1].append(item)
         room -= nbytes(item)
-    return batches
+    return found

@@ -1,8 +1,10 @@
 """Bytes on a medium: durable publishing, links as reference counts, locks, appends."""
 
+from holdfast.storage.draft import Draft
 from holdfast.storage.local import LocalStorage
 from holdfast.storage.locks import FileLock
 from holdfast.storage.posix import Posix
 from holdfast.storage.probe import Capabilities, probe
+from holdfast.storage.survey import survey
 
-__all__ = ["Capabilities", "FileLock", "LocalStorage", "Posix", "probe"]
+__all__ = ["Capabilities", "Draft", "FileLock", "LocalStorage", "Posix", "probe", "survey"]

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from holdfast.errors import FormatError, SaveError, StorageFullError
+from holdfast.storage.draft import Draft
+from holdfast.storage.failures import failure_of
 from holdfast.storage.locks import FileLock
 from holdfast.storage.openfiles import Appender, OpenFile, opening_error
 from holdfast.storage.posix import Buffer, Posix
@@ -27,11 +29,12 @@ FOLDER_MODE = 0o777
 #: Unfinished files start with this; whoever holds the run's lock may remove them.
 TEMPORARY_PREFIX = ".tmp-"
 
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 #: The medium has no hard links, or not between these two places.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV})
 #: From this size on the free space is looked at before anything is written.
 _LARGE_NBYTES = 1 << 20
+#: Smaller files go through the page cache: the two are equally fast there.
+_DIRECT_NBYTES = 256 << 10
 
 
 class LocalStorage:
@@ -40,11 +43,15 @@ class LocalStorage:
     Args:
         root: The store's folder; it exists.
         posix: The system calls; a test passes one that records or fails them.
+
+    Attributes:
+        direct: Whether large files are written past the page cache; `probe` says where to.
     """
 
     def __init__(self, root: Path, *, posix: Posix | None = None) -> None:
         self.root = root
         self.posix = posix or Posix()
+        self.direct = False
         self._serial = itertools.count()
 
     def absolute(self, path: str) -> str:
@@ -139,6 +146,40 @@ class LocalStorage:
             raise
         self.posix.close(fd)
 
+    def draft(self, folder: str, label: str, *, start: int, expected: int) -> Draft:
+        """Begins a large file, to be written piece by piece, and named by `publish_draft`.
+
+        Args:
+            folder: Where it is going to be; it exists.
+            label: What messages call it.
+            start: Bytes left free at its front.
+            expected: How long it is going to be, for telling early that there is no room.
+
+        Raises:
+            StorageFullError, SaveError: The medium failed; nothing is left behind.
+        """
+        path = f"{folder}/{label}"
+        with self._translated(f"writing {path}", expected):
+            if expected >= _LARGE_NBYTES and expected > self.free_nbytes():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return Draft(
+            self.posix,
+            temporary=self._temporary(self.absolute(path)),
+            label=path,
+            mode=FILE_MODE,
+            start=start,
+            direct=self.direct and expected >= _DIRECT_NBYTES,
+            translated=lambda doing: self._translated(doing, expected),
+        )
+
+    def publish_draft(self, draft: Draft, path: str) -> None:
+        """Makes a draft durable under its name; the folder is not synced.
+
+        Raises:
+            StorageFullError, SaveError: The medium failed.
+        """
+        draft.publish(self.absolute(path))
+
     def sync_folder(self, path: str) -> None:
         """Makes the names in a folder durable.
 
@@ -148,11 +189,16 @@ class LocalStorage:
         with self._translated(f"syncing the folder {path or '.'}", 0):
             self.posix.fsync_folder(self.absolute(path))
 
-    def make_folder(self, path: str, *, exclusive: bool = False) -> None:
-        """Creates a folder and those above it; on return each name is durable in its parent.
+    def make_folder(self, path: str, *, exclusive: bool = False, durable: bool = True) -> None:
+        """Creates a folder and those above it.
+
+        Args:
+            path: The folder.
+            exclusive: Raise `FileExistsError` where it is there already.
+            durable: Whether each name is durable in its parent on return.
 
         Raises:
-            FileExistsError: With `exclusive`, and the folder is there already.
+            FileExistsError: See `exclusive`.
             SaveError, StorageFullError: The medium reported a failure.
         """
         parent = str(PurePosixPath(path).parent)
@@ -165,8 +211,9 @@ class LocalStorage:
             except FileExistsError:
                 if exclusive or not os.path.isdir(absolute):
                     raise
-            # Also where it was there: whoever made it may have died, or not come to this yet.
-            self.posix.fsync_folder(os.path.dirname(absolute))
+            if durable:
+                # Also where it was there: whoever made it may have died, or not come to this yet.
+                self.posix.fsync_folder(os.path.dirname(absolute))
 
     def link(self, source: str, target: str) -> bool:
         """Gives a file a second name; the folder of the target is not synced.
@@ -341,16 +388,4 @@ class LocalStorage:
             raise self._error(doing, error, needed) from error
 
     def _error(self, doing: str, error: OSError, needed: int) -> SaveError | StorageFullError:
-        reason = error.strerror or str(error)
-        if error.errno in _FULL:
-            free = self.free_nbytes()
-            return StorageFullError(
-                f"{doing} failed: {reason}; {free} bytes are free on {self.root}",
-                hint="free some space or prune the store; earlier checkpoints are intact",
-                needed=needed,
-                free=free,
-            )
-        return SaveError(
-            f"{doing} failed: {reason}",
-            hint=f"check the medium and the permissions of {self.root}",
-        )
+        return failure_of(error, doing, needed=needed, free=self.free_nbytes, root=self.root)

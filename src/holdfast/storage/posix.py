@@ -24,10 +24,21 @@ class Posix:
     Every method raises `OSError` as the system call did.
     """
 
-    def create(self, path: str, mode: int) -> int:
-        """Creates a file that must not exist yet and returns its descriptor."""
+    def create(self, path: str, mode: int, *, direct: bool = False) -> int:
+        """Creates a file that must not exist yet and returns its descriptor.
+
+        Args:
+            path: The file.
+            mode: Its permissions.
+            direct: Whether writes go past the page cache (O_DIRECT); the medium then wants
+                addresses, lengths and offsets that are multiples of its alignment.
+        """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        return os.open(path, flags, mode)
+        return os.open(path, flags | os.O_DIRECT if direct else flags, mode)
+
+    def make_buffered(self, fd: int) -> None:
+        """Lets the writes of a file that was created as direct go through the page cache."""
+        fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) & ~os.O_DIRECT)
 
     def open_append(self, path: str, mode: int) -> int:
         """Opens a file for appending, creating it where it is missing; readable, too.
@@ -49,6 +60,14 @@ class Posix:
                 total += written
                 view = view[written:]
         return total
+
+    def pwrite(self, fd: int, data: Buffer, offset: int) -> int:
+        """Writes at an offset and returns the number of bytes, which may be fewer."""
+        return os.pwrite(fd, data, offset)
+
+    def truncate(self, fd: int, nbytes: int) -> None:
+        """Sets a file's length."""
+        os.ftruncate(fd, nbytes)
 
     def fsync(self, fd: int) -> None:
         """Makes a file's bytes durable; a failure is final for the descriptor."""

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import secrets
+import struct
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from holdfast.storage.draft import ALIGNMENT
 
 #: Filesystems on which SQLite's write-ahead log does not work: its shared memory is not shared
 #: between hosts (https://www.sqlite.org/wal.html, "WAL does not work over a network filesystem").
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"}
 )
-_DIRECT_ALIGNMENTS = (512, 4096)
+#: Memory is their medium: going past the page cache would save nothing.
+_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
+#: Of `man 2 statx`; `stx_dio_mem_align` and `stx_dio_offset_align` stand one behind the other.
+_AT_FDCWD = -100
+_STATX_DIOALIGN = 0x2000
+_DIOALIGN_AT = 152
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +35,8 @@ class Capabilities:
         filesystem: Its type as the kernel names it, or "unknown".
         hard_links: Whether a file can have two names.
         folder_sync: Whether a folder can be synced.
-        direct_alignment: Smallest alignment in bytes at which O_DIRECT writes; 0 for none.
+        direct_alignment: Alignment in bytes that O_DIRECT wants; 0 where it is not used: unknown
+            there, on a network, in memory, or coarser than a page.
         full_fsync: Whether F_FULLFSYNC is needed and used (macOS).
         sqlite_wal: Whether SQLite's write-ahead log can be relied on.
     """
@@ -56,7 +66,7 @@ def probe(folder: Path) -> Capabilities:
             filesystem=filesystem,
             hard_links=_can_link(first, second),
             folder_sync=_can_sync_folder(folder),
-            direct_alignment=_direct_alignment(first),
+            direct_alignment=_direct_alignment(first, filesystem),
             full_fsync=sys.platform == "darwin",
             sqlite_wal=filesystem not in _NETWORK,
         )
@@ -100,20 +110,34 @@ def _can_sync_folder(folder: Path) -> bool:
     return True
 
 
-def _direct_alignment(path: Path) -> int:
-    if not hasattr(os, "O_DIRECT"):
+def _direct_alignment(path: Path, filesystem: str) -> int:
+    if not hasattr(os, "O_DIRECT") or filesystem in _NETWORK | _IN_MEMORY:
         return 0
-    with mmap.mmap(-1, 2 * max(_DIRECT_ALIGNMENTS)) as memory:
-        view = memoryview(memory)
-        try:
-            for alignment in _DIRECT_ALIGNMENTS:
-                with contextlib.suppress(OSError):
-                    fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
-                    try:
-                        os.pwrite(fd, view[alignment : 2 * alignment], 0)
-                    finally:
-                        os.close(fd)
-                    return alignment
-        finally:
-            view.release()
+    stated = _stated_alignment(path)
+    if stated is not None:
+        return stated if stated <= ALIGNMENT else 0
+    return _tried_alignment(path)
+
+
+def _stated_alignment(path: Path) -> int | None:
+    """Returns what statx says of O_DIRECT on a file: 0 for none, None where it says nothing."""
+    statx = getattr(ctypes.CDLL(None, use_errno=True), "statx", None)
+    answer = ctypes.create_string_buffer(256)
+    if statx is None or statx(_AT_FDCWD, os.fsencode(path), 0, _STATX_DIOALIGN, answer) != 0:
+        return None
+    (mask,) = struct.unpack_from("=I", answer, 0)
+    memory, offset = struct.unpack_from("=II", answer, _DIOALIGN_AT)
+    return max(memory, offset) if mask & _STATX_DIOALIGN else None
+
+
+def _tried_alignment(path: Path) -> int:
+    with mmap.mmap(-1, 2 * ALIGNMENT) as memory, memoryview(memory) as view:
+        for alignment in (512, ALIGNMENT):
+            with contextlib.suppress(OSError):
+                fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+                try:
+                    os.pwrite(fd, view[alignment : 2 * alignment], 0)
+                finally:
+                    os.close(fd)
+                return alignment
     return 0
