@@ -78,6 +78,21 @@ FILTERS: list[tuple[str, Any]] = [
     ("run != digits", lambda one: one.info.run != "digits"),
     ("run = study/trial_1*", lambda one: one.info.run == "study/trial_1"),
     ("run = study/trial?1", lambda one: one.info.run.startswith("study/")),
+    ("run = nobody*", lambda _: False),
+    ("epoch < 2", lambda one: one.info.epoch == 1),
+    ("reason = forced", lambda one: one.info.reason == "forced"),
+    (
+        "thinned = true and kind = full and eval/acc > 0.1",
+        lambda one: (
+            one.info.thinned
+            and one.info.kind == "full"
+            and one.info.metrics.get("eval/acc", 0) > 0.1
+        ),
+    ),
+    (
+        'run = "*" and loss < 0.3',
+        lambda one: loss(one) is not None and loss(one) < 0.3,
+    ),
     ("id = *_20260101_00000?", lambda one: numbers([one])[0] < 10),
     ("pinned = true", lambda one: one.info.pinned),
     ("pinned != true", lambda one: not one.info.pinned),
@@ -105,11 +120,25 @@ FILTERS: list[tuple[str, Any]] = [
 ]
 
 
+WORDS: dict[str | None, Any] = {
+    "step < 10": lambda one: one.info.step < 10,
+    "loss < 0.3": lambda one: loss(one) is not None and loss(one) < 0.3,
+    "tag = prod": lambda one: "prod" in one.info.tags,
+    "kind = full and loss < 0.4": lambda one: (
+        one.info.kind == "full" and loss(one) is not None and loss(one) < 0.4
+    ),
+    'run = "*digits*"': lambda one: "digits" in one.info.run,
+    'run = "*digits*" and loss < 0.3': lambda one: (
+        "digits" in one.info.run and loss(one) is not None and loss(one) < 0.3
+    ),
+}
+
+
 @pytest.fixture(params=[True, False], ids=["from few", "by walking"])
 def few(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Both ways to a page: from the few that a term names, and along an index."""
     if not request.param:
-        monkeypatch.setattr(pages, "FEW", -1)
+        monkeypatch.setattr(pages, "FEW", 0)
     return bool(request.param)
 
 
@@ -153,17 +182,21 @@ def ordered(records: list[CheckpointRecord], order_by: str) -> list[int]:
 @pytest.mark.parametrize("field", ["created_at", "step", "epoch", "nbytes", "id", "loss", "`loss`"])
 def test_an_order_is_the_same_page_by_page(filled: Catalog, field: str, sign: str) -> None:
     plain = f"{sign}{field.strip('`')}"
-    for run, where in [(None, None), ("digits", None), (None, "step < 10"), (None, "loss < 0.3")]:
-        expected = ordered(
-            [
-                one
-                for one in RECORDS
-                if run in (None, one.info.run)
-                and (where != "step < 10" or one.info.step < 10)
-                and (where != "loss < 0.3" or (loss(one) is not None and loss(one) < 0.3))
-            ],
-            plain,
-        )
+    selections = [
+        (None, None),
+        ("digits", None),
+        (None, "step < 10"),
+        (None, "loss < 0.3"),
+        ("digits", "loss < 0.3"),
+        (None, "tag = prod"),
+        (None, "kind = full and loss < 0.4"),
+        (None, 'run = "*digits*"'),
+        (None, 'run = "*digits*" and loss < 0.3'),
+    ]
+    for run, where in selections:
+        matches = WORDS.get(where, lambda _: True)
+        chosen = [one for one in RECORDS if run in (None, one.info.run) and matches(one)]
+        expected = ordered(chosen, plain)
         asked = {"where": where, "order_by": sign + field}
         assert numbers(filled.checkpoints(run, **asked)) == expected
         pieces: list[int] = []

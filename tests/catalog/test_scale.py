@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, inspect
+from sqlalchemy import inspect
 
 from holdfast.catalog import Catalog, pages
 from holdfast.model import RunFacts, RunInfo
@@ -29,7 +30,26 @@ ASKED: dict[str, Callable[[Catalog], Any]] = {
     "page by step of a run": lambda one: one.checkpoints("a", order_by="-step", limit=5),
     "page by a column": lambda one: one.checkpoints(where="kind = full and step > 3", limit=5),
     "page by a metric": lambda one: one.checkpoints(where="loss < 0.5", limit=5),
+    "page by a metric and a column": lambda one: one.checkpoints(
+        where="loss < 0.5 and epoch != 3", limit=5
+    ),
+    "page by another metric": lambda one: one.checkpoints(
+        where="acc < 150", order_by="loss", limit=5
+    ),
+    "page of a step": lambda one: one.checkpoints(where="step = 10", limit=5),
+    "page of an epoch": lambda one: one.checkpoints(where="epoch = 1", limit=5),
+    "page of a kind": lambda one: one.checkpoints(where="kind = weights", limit=5),
+    "page of a reason": lambda one: one.checkpoints(where="reason = forced", limit=5),
+    "page of the thinned": lambda one: one.checkpoints(where="thinned = true", limit=5),
+    "page of runs": lambda one: one.checkpoints(where="run = a*", limit=5),
+    "page by step": lambda one: one.checkpoints(order_by="-step", limit=5),
+    "page by epoch": lambda one: one.checkpoints(order_by="-epoch", limit=5),
+    "page by size": lambda one: one.checkpoints(order_by="-nbytes", limit=5),
+    "page by id": lambda one: one.checkpoints(order_by="id", limit=5),
     "page of the pinned": lambda one: one.checkpoints(where="pinned = true", limit=5),
+    "state of a run": lambda one: one.sync_state("a"),
+    "names of runs": lambda one: one.run_names(),
+    "usage": lambda one: one.usage(),
     "history": lambda one: one.history("a", "loss"),
     "decisions": lambda one: one.decisions("a", step=1),
     "decisions on one": lambda one: one.decisions("a", checkpoint_id="x"),
@@ -38,6 +58,10 @@ ASKED: dict[str, Callable[[Catalog], Any]] = {
     "drop": lambda one: one.drop_checkpoint(checkpoint(500, "a").info.id),
     "forget": lambda one: one.forget_run("b"),
 }
+
+
+#: What a lead names is sorted where that is few.
+SORTED = {"page by a metric", "page by a metric and a column", "page by another metric"}
 
 
 @pytest.fixture
@@ -49,7 +73,7 @@ def filled(tmp_path: Path) -> Iterator[Catalog]:
                 checkpoint(
                     number,
                     run,
-                    metrics={"loss": 1 / number},
+                    metrics={"loss": 1 / number, "acc": float(number)},
                     kind="metrics" if number % 3 == 0 else "full",
                     tags=("prod",),
                     shards={f"s{number}": 1},
@@ -66,27 +90,28 @@ def test_a_look_up_scans_no_table_and_sorts_nothing(
     filled: Catalog, asked: str, few: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pages, "FEW", few)
-    seen: list[tuple[str, Any]] = []
+    seen: list[str] = []
     engine = filled._database().engine
-
-    @event.listens_for(engine, "before_cursor_execute")
-    def note(*call: Any) -> None:
-        seen.append((call[2], call[3]))
-
+    with engine.connect() as plain:
+        # The driver's own report: hot statements go past SQLAlchemy. One connection is in the pool.
+        driver = plain.connection.driver_connection
+    driver.set_trace_callback(seen.append)
     ASKED[asked](filled)
+    driver.set_trace_callback(None)
     steps = []
     with engine.connect() as plain:
-        for statement, values in [one for one in seen if one[0][:6] != "INSERT"]:
+        for statement in seen:
             if statement.split(maxsplit=1)[0] in ("SELECT", "UPDATE", "DELETE"):
-                rows = plain.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+                rows = plain.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}")
                 steps += [row[3] for row in rows]
     assert steps
     bad = [
         step
         for step in steps
-        # A scan along an index stops when its page is full; few saves are pending at a time.
-        if (step.startswith("SCAN holdfast") and "INDEX" not in step and "pending" not in step)
-        or step == "USE TEMP B-TREE FOR ORDER BY"
+        # A scan along an index stops when its page is full; few saves are pending at a time, and
+        # a run has one row of totals.
+        if (step.startswith("SCAN holdfast") and not re.search("INDEX|pending|totals", step))
+        or (step == "USE TEMP B-TREE FOR ORDER BY" and not (few > 3 and asked in SORTED))
     ]
     assert bad == []
 

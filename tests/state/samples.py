@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from holdfast import items, tree
+from holdfast.errors import TreeError
 
 Point = namedtuple("Point", ["x", "y"])
 
@@ -60,6 +61,35 @@ def stage(flat):
     buffers = {name: bytearray(leaf.nbytes) for name, leaf in flat.leaves.items()}
     flat.copy_into({name: memoryview(buffer) for name, buffer in buffers.items()})
     return json.loads(json.dumps(flat.skeleton, allow_nan=False)), buffers
+
+
+def described(flat):
+    """Returns all that a flat state tells, as values that can be compared."""
+    return {
+        # As text: 1, true, 1.0 and -0.0 are told apart, and so is the order of keys.
+        "skeleton": json.dumps(flat.skeleton, allow_nan=False),
+        "leaves": [
+            (
+                name, leaf.framework, leaf.dtype, leaf.shape, leaf.nbytes, leaf.stable,
+                leaf.fixed, leaf.identity, leaf.node(name),
+            )
+            for name, leaf in flat.leaves.items()
+        ],
+        "aliases": list(flat.aliases.items()),
+        "rows": [
+            (row.name, row.dtype, row.shape, row.nbytes, row.stable, row.parameter, row.numbers)
+            for row in flat.outline.arrays
+        ],
+        "outline": (list(flat.outline.aliases.items()), flat.outline.nbytes, flat.nbytes),
+        "bytes": {name: bytes(buffer) for name, buffer in stage(flat)[1].items()},
+    }  # fmt: skip
+
+
+def attempt(flatten):
+    try:
+        return flatten(), None
+    except TreeError as error:
+        return None, (error.message, error.problems)
 
 
 def there_and_back(state, **options):

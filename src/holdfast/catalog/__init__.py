@@ -2,6 +2,7 @@
 
 from holdfast.catalog.database import Catalog
 from holdfast.catalog.opening import CatalogState
+from holdfast.catalog.queries import SyncState
 from holdfast.catalog.usage import RunUsage, Usage
 
-__all__ = ["Catalog", "CatalogState", "RunUsage", "Usage"]
+__all__ = ["Catalog", "CatalogState", "RunUsage", "SyncState", "Usage"]

@@ -212,6 +212,20 @@ def translated(name: str) -> Iterator[None]:
         ) from error
 
 
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Turns what Python makes of a damaged database's own words into `IntegrityError`.
+
+    SQLite names the damaged table in its message, and the name may be no text any more.
+    """
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise IntegrityError(
+            f"the catalog {name} is damaged: {error}", hint=_REINDEX, path=name
+        ) from error
+
+
 def _ours(name: str, error: BaseException | None) -> HoldfastError:
     if isinstance(error, sqlite3.Error):
         return _from_sqlite(name, error)

@@ -33,6 +33,7 @@ from holdfast.catalog.connection import (
     immutable_engine,
     memory_engine,
     postgres_engine,
+    readable,
     schema_of,
     sqlite_engine,
     translated,
@@ -87,7 +88,7 @@ def open_file(path: Path, *, store_id: str, wal: bool) -> Opened:
     """
     found: os.stat_result | None = None
     try:
-        with translated(path.name):
+        with translated(path.name), readable(path.name):
             found = _stat(path)
             _check_header(path)
             engine = sqlite_engine(path, wal=wal)
@@ -114,7 +115,11 @@ def open_snapshot(path: Path, *, store_id: str) -> Opened:
     state: CatalogState = "damaged"
     release = _nothing
     with contextlib.ExitStack() as undo:
-        with contextlib.suppress(IntegrityError), translated(path.name):
+        with (
+            contextlib.suppress(IntegrityError),
+            translated(path.name),
+            readable(path.name),
+        ):
             _check_header(path)
             shared = not needs_copy(path)
             if shared:

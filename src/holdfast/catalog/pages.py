@@ -2,16 +2,17 @@
 
 Three ways, chosen by what the indexes can tell at once:
 
-- A term of the filter that few rows match (a probe of an index says so) names them, and only
-  those are looked at.
+- A term of the filter that few rows match, or whose index is in the order asked for, leads
+  (`holdfast.catalog.leads`): only what it names is looked at.
 - Otherwise an index in the order asked for is walked until the page is full.
-- Orders without an index (``nbytes``, ``epoch``, ``id``, ``step`` over all runs) are sorted.
+- Of runs by pattern, the newest run's newest come first, and the next run is asked only while the
+  page is not full.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import (
@@ -27,15 +28,22 @@ from sqlalchemy import (
     union_all,
 )
 
-from holdfast.catalog.conditions import all_of, compared, drivers
-from holdfast.catalog.filters import Term
+from holdfast.catalog.conditions import all_of, compared
+from holdfast.catalog.filters import Term, is_pattern
+from holdfast.catalog.leads import Lead, leads, runs_like
 from holdfast.catalog.rows import RESTORABLE
-from holdfast.catalog.schema import checkpoints, scores
+from holdfast.catalog.schema import checkpoints, scores, totals
+from holdfast.catalog.shares import STORE
 from holdfast.errors import ConfigError
 from holdfast.model import KINDS
 
-#: Up to this many ids are looked at one by one, some 10 microseconds each.
+#: Up to this many a lead is followed whatever the order; each takes some microseconds.
 FEW = 2000
+#: Up to so many times as many are sorted where nothing else is asked of them: a sort of what an
+#: index holds takes a fraction of a look-up each.
+_SORTED = 5
+#: Up to so many runs are asked one after another.
+_RUNS = 500
 #: Ids in one statement; SQLite takes 32,766 parameters at most, older builds 999.
 BATCH = 500
 
@@ -101,21 +109,40 @@ class Selection:
             return [false()]
         return []
 
-    def candidates(self, connection: Connection) -> list[str] | None:
-        """Returns the ids that a term of the filter names, or None where that would be many."""
-        for driver in drivers(self.terms, run=self.run, dialect=self.dialect):
-            found = connection.execute(driver.limit(FEW + 1)).scalars().all()
-            if len(found) <= FEW:
-                return list(found)
-        return None
+    def lead(self, connection: Connection, *, by_time: bool) -> Lead | None:
+        """Returns the lead to follow; None where walking the order asked for is better.
+
+        Args:
+            connection: Where to ask how many a lead names.
+            by_time: Whether the page is in the order of time, which some leads have.
+        """
+        alone = len(self.terms) == 1
+        best: tuple[int, Lead] | None = None
+        many = _SORTED * FEW if alone and by_time else FEW
+        for lead in leads(self.terms, run=self.run, dialect=self.dialect):
+            size = lead.size(connection, limit=many + 1)
+            if best is None or size < best[0]:
+                best = size, lead
+        if best is None:
+            return None
+        size, lead = best
+        # Of many that are in order already, the page is read off.
+        off = by_time and lead.in_time and (alone or lead.term.field not in ("kind", "reason"))
+        return lead if size <= many or off else None
 
     def total(self, connection: Connection) -> int:
         """Returns how many checkpoints are selected."""
-        ids = self.candidates(connection)
-        if ids is None:
+        if not self.terms:
+            name = STORE if self.run is None else self.run
+            number = select(totals.c.checkpoints).where(totals.c.run == name)
+            return int(connection.execute(number).scalar_one_or_none() or 0)
+        lead = self.lead(connection, by_time=False)
+        if lead is not None:
+            found = lead.selected(self.terms, dialect=self.dialect).subquery()
+            counting = select(func.count()).select_from(found)
+        else:
             counting = select(func.count()).select_from(checkpoints).where(self.conditions())
-            return connection.execute(counting).scalar_one()
-        return len(_narrowed(connection, self, ids, select(checkpoints.c.id)))
+        return connection.execute(counting).scalar_one()
 
 
 def in_batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -128,49 +155,91 @@ def page(
     connection: Connection, selection: Selection, order: Order, *, limit: int | None, offset: int
 ) -> list[str]:
     """Returns the ids of a page, in order."""
-    ids = selection.candidates(connection)
-    if ids is not None:
-        found = _sorted(connection, selection, order, ids)
-        return found[offset:] if limit is None else found[offset : offset + limit]
-    if order.metric:
+    by_time = order.field == "created_at" and not order.metric
+    if selection.run is None:
+        for term in selection.terms:
+            if term.field != "run" or term.metric or term.operator != "=":
+                continue
+            rest = tuple(other for other in selection.terms if other is not term)
+            if not is_pattern(str(term.value)):
+                narrowed = replace(selection, run=str(term.value), terms=rest)
+                return page(connection, narrowed, order, limit=limit, offset=offset)
+            begins = runs_like(connection, term, descending=order.descending, limit=_RUNS + 1)
+            if not begins:
+                return []
+            if by_time and limit is not None and len(begins) <= _RUNS:
+                narrowed = replace(selection, terms=rest)
+                wanted = limit + offset
+                return _of_runs(connection, narrowed, order, begins, limit=wanted)[offset:]
+            break
+    lead = selection.lead(connection, by_time=by_time)
+    if lead is not None:
+        statement = _led(selection, lead, order)
+    elif order.metric:
         return _by_metric(connection, selection, order, limit=limit, offset=offset)
-    statement = _by_column(selection, order).offset(offset)
-    if limit is not None or offset:
-        # OFFSET needs a LIMIT in SQLite; SQLAlchemy writes -1 for none.
-        statement = statement.limit(limit)
-    return [row.id for row in connection.execute(statement)]
-
-
-def _narrowed(
-    connection: Connection, selection: Selection, ids: Sequence[str], columns: Select[Any]
-) -> list[Any]:
-    rows: list[Any] = []
-    for some in in_batches(ids):
-        rows += connection.execute(
-            columns.where(checkpoints.c.id.in_(some), selection.conditions())
-        )
-    return rows
-
-
-def _sorted(
-    connection: Connection, selection: Selection, order: Order, ids: Sequence[str]
-) -> list[str]:
-    if order.metric:
-        joined = checkpoints.outerjoin(
-            scores, and_(scores.c.checkpoint == checkpoints.c.id, scores.c.name == order.field)
-        )
-        value: ColumnElement[Any] = scores.c.value
-        columns = select(checkpoints.c.id, value, checkpoints.c.created_at).select_from(joined)
+    elif order.field == "epoch":
+        return _by_epoch(connection, selection, order, limit=limit, offset=offset)
     else:
-        value = checkpoints.c[order.field].label("value")
-        columns = select(checkpoints.c.id, value, checkpoints.c.created_at)
-    rows = _narrowed(connection, selection, ids, columns)
-    rows.sort(
-        key=lambda row: (row.created_at, row.id), reverse=not order.metric and order.descending
+        statement = _by_column(selection, order)
+    return [row[0] for row in connection.execute(_cut(statement, limit, offset))]
+
+
+def _cut(statement: Any, limit: int | None, offset: int) -> Any:
+    # OFFSET needs a LIMIT in SQLite; SQLAlchemy writes -1 for none.
+    return statement.limit(limit).offset(offset) if limit is not None or offset else statement
+
+
+def _of_runs(
+    connection: Connection,
+    selection: Selection,
+    order: Order,
+    begins: Iterable[tuple[str, float]],
+    *,
+    limit: int,
+) -> list[str]:
+    """Returns the first ids of several runs by time; a run is asked only if it can have one.
+
+    Args:
+        connection: Where they are.
+        selection: Which of them, whatever the run.
+        order: By time.
+        begins: The runs, each with the time of the first one in that order.
+        limit: How many at most.
+    """
+    sign = -1 if order.descending else 1
+    found: list[tuple[float, str]] = []
+    for begin, run in sorted((sign * at, run) for run, at in begins):
+        if len(found) >= limit and (not limit or found[-1][0] < begin):
+            break
+        statement = _by_column(replace(selection, run=run), order).limit(limit)
+        found += [(sign * at, checkpoint_id) for checkpoint_id, at in connection.execute(statement)]
+        found.sort(key=lambda one: one[1], reverse=order.descending)
+        found.sort(key=lambda one: one[0])
+        del found[limit:]
+    return [checkpoint_id for _, checkpoint_id in found]
+
+
+def _led(selection: Selection, lead: Lead, order: Order) -> Any:
+    """Returns the select of ids along a lead, in order."""
+    by_time = order.field == "created_at" and not order.metric
+    if by_time:
+        columns = lead.selected(selection.terms, dialect=selection.dialect)
+        return columns.order_by(_directed(lead.at, order), _directed(lead.ids, order))
+    columns = lead.selected(selection.terms, dialect=selection.dialect, wide=not order.metric)
+    if not order.metric:
+        keys = [_directed(checkpoints.c[order.field], order)]
+        if order.field == "epoch":
+            keys.insert(0, checkpoints.c.epoch.is_(None))
+        return columns.order_by(*keys, _directed(lead.at, order), _directed(lead.ids, order))
+    score = scores.alias()
+    value = (
+        select(score.c.value)
+        .where(score.c.checkpoint == lead.ids, score.c.name == order.field)
+        .scalar_subquery()
     )
-    scored = [row for row in rows if row.value is not None]
-    scored.sort(key=lambda row: row.value, reverse=order.descending)
-    return [row.id for row in scored] + [row.id for row in rows if row.value is None]
+    columns = columns.add_columns(value.label("score")).subquery().select()
+    score_of, at, ids = (columns.selected_columns[name] for name in ("score", "at", "id"))
+    return columns.order_by(score_of.is_(None), _directed(score_of, order), at, ids)
 
 
 def _by_column(selection: Selection, order: Order) -> Any:
@@ -178,17 +247,36 @@ def _by_column(selection: Selection, order: Order) -> Any:
     names = dict.fromkeys((order.field, "created_at", "id"))
     if order.field == "created_at":
         parts = [
-            select(table.created_at, table.id).where(
+            select(table.id, table.created_at).where(
                 table.rankable == part, *selection.implied(part), selection.conditions()
             )
             for part in _BOTH
         ]
         merged = union_all(*parts)
         return merged.order_by(*(_directed(merged.selected_columns[name], order) for name in names))
-    statement = select(table.id).where(selection.conditions())
-    if order.field == "epoch":
-        statement = statement.order_by(table.epoch.is_(None))
+    statement = select(table.id, table.created_at).where(selection.conditions())
     return statement.order_by(*(_directed(table[name], order) for name in names))
+
+
+def _by_epoch(
+    connection: Connection, selection: Selection, order: Order, *, limit: int | None, offset: int
+) -> list[str]:
+    """Returns the ids of a page by epoch: those without one after all others, by time."""
+    epoch = checkpoints.c.epoch
+    found: list[str] = []
+    for part in (epoch.is_not(None), epoch.is_(None)):
+        statement = _by_column(selection, order).where(part)
+        left = None if limit is None else limit - len(found)
+        found += [row[0] for row in connection.execute(_cut(statement, left, offset))]
+        if limit is not None and len(found) == limit:
+            break
+        if offset and not found:
+            some = _by_column(selection, order).where(part).order_by(None).subquery()
+            number = connection.execute(select(func.count()).select_from(some)).scalar_one()
+            offset = max(0, offset - number)
+        else:
+            offset = 0
+    return found
 
 
 def _directed(column: ColumnElement[Any], order: Order) -> ColumnElement[Any]:
@@ -239,8 +327,8 @@ def _scored(selection: Selection, order: Order, part: int) -> Select[Any]:
         scores.c.created_at.label("at"),
         scores.c.checkpoint.label("scored"),
     ).where(*where)
-    if not others:
-        return statement
+    if all(term.metric or term.field == "tag" for term in others):
+        return statement.where(all_of(others, dialect=selection.dialect, ids=scores.c.checkpoint))
     return statement.join(checkpoints, checkpoints.c.id == scores.c.checkpoint).where(
         all_of(others, dialect=selection.dialect)
     )

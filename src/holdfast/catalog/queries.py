@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from holdfast.catalog.filters import parse
 from holdfast.catalog.pages import Selection, in_batches, order_of, page
+from holdfast.catalog.prepared import Prepared
 from holdfast.catalog.rows import checkpoint_of, run_of
 from holdfast.catalog.schema import checkpoints, pending, runs, scores, sync, tags
 from holdfast.catalog.session import Session
 from holdfast.catalog.usage import Usage, usage_of
 from holdfast.errors import ConfigError
 from holdfast.model import CheckpointRecord, RunInfo, metric_mode
+
+
+class SyncState(NamedTuple):
+    """How far the catalog has followed a run.
+
+    Attributes:
+        journal_nbytes: Length of the part of its journal that was seen.
+        folder_mtime_ns: When its folder had changed last.
+        filling: Another number each time that all rows of the run were written anew.
+    """
+
+    journal_nbytes: int
+    folder_mtime_ns: int
+    filling: int
 
 
 class Queries(Session):
@@ -27,6 +43,11 @@ class Queries(Session):
         """Returns all runs, in the order of their names."""
         statement = select(runs).order_by(runs.c.name)
         return self._read(lambda connection: [run_of(row) for row in connection.execute(statement)])
+
+    def run_names(self) -> list[str]:
+        """Returns the names of all runs, sorted."""
+        statement = select(runs.c.name).order_by(runs.c.name)
+        return self._read(lambda connection: list(connection.execute(statement).scalars()))
 
     def run(self, name: str) -> RunInfo | None:
         """Returns a run, or None."""
@@ -83,7 +104,8 @@ class Queries(Session):
 
     def get(self, checkpoint_id: str) -> CheckpointRecord | None:
         """Returns a checkpoint, or None."""
-        return self._read(lambda connection: _first(_records(connection, [checkpoint_id])))
+        row = self._read(lambda connection: _GET.row(connection, checkpoint_id))
+        return None if row is None else checkpoint_of(row)
 
     def best(self, metric: str, mode: str, *, run: str | None = None) -> CheckpointRecord | None:
         """Returns the checkpoint with the best value of a metric, or None.
@@ -171,13 +193,28 @@ class Queries(Session):
 
     def sync_states(self) -> dict[str, tuple[int, int]]:
         """Returns, for each run, ``(journal_nbytes, folder_mtime_ns)`` as last set."""
-        statement = select(sync)
         return self._read(
             lambda connection: {
-                row.run: (row.journal_nbytes, row.folder_mtime_ns)
-                for row in connection.execute(statement)
+                run: (nbytes, modified) for run, nbytes, modified in _SYNC_STATES.rows(connection)
             }
         )
+
+    def sync_state(self, run: str) -> SyncState | None:
+        """Returns how far the catalog has followed a run; None where it does not know the run."""
+        row = self._read(lambda connection: _SYNC_STATE.row(connection, run))
+        return None if row is None else SyncState(*row)
+
+
+_GET = Prepared(
+    lambda _: select(checkpoints).where(checkpoints.c.id == bindparam("checkpoint")), "checkpoint"
+)
+_SYNC_STATES = Prepared(lambda _: select(sync.c.run, sync.c.journal_nbytes, sync.c.folder_mtime_ns))
+_SYNC_STATE = Prepared(
+    lambda _: select(sync.c.journal_nbytes, sync.c.folder_mtime_ns, sync.c.filling).where(
+        sync.c.run == bindparam("run")
+    ),
+    "run",
+)
 
 
 def _first(records: Sequence[CheckpointRecord]) -> CheckpointRecord | None:
@@ -188,6 +225,6 @@ def _records(connection: Connection, ids: Sequence[str]) -> list[CheckpointRecor
     found: dict[str, CheckpointRecord] = {}
     for some in in_batches(ids):
         for row in connection.execute(select(checkpoints).where(checkpoints.c.id.in_(some))):
-            found[row.id] = checkpoint_of(row)
+            found[row[0]] = checkpoint_of(row)
     # One that another process deleted since its id was read is not there any more.
     return [found[checkpoint_id] for checkpoint_id in ids if checkpoint_id in found]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,7 +20,9 @@ from holdfast.model import (
     reason_code,
 )
 
-Values = dict[str, Any]
+#: A row's values, in the order of its table's columns.
+Values = tuple[object, ...]
+Document = dict[str, Any]
 
 _ENCODER = json.JSONEncoder(separators=(",", ":"))
 
@@ -80,12 +82,8 @@ def run_values(run: RunInfo) -> Values:
         "parent": run.parent,
         "environment": dict(run.environment),
     }
-    return {
-        "name": run.name,
-        "created_at": run.created_at,
-        "status": run.status,
-        "document": to_json(document, of=f"the configuration of run {run.name!r}"),
-    }
+    text = to_json(document, of=f"the configuration of run {run.name!r}")
+    return run.name, run.created_at, run.status, text
 
 
 def run_of(row: Row[Any]) -> RunInfo:
@@ -113,74 +111,78 @@ def checkpoint_values(record: CheckpointRecord) -> Values:
         "metadata": dict(record.metadata),
         "finite": dict(record.finite),
     }
-    return {
-        "id": info.id,
-        "run": info.run,
-        "step": info.step,
-        "epoch": info.epoch,
-        "created_at": info.created_at,
-        "kind": info.kind,
-        "code": reason_code(info.reason),
-        "pinned": info.pinned,
-        "thinned": info.thinned,
-        "damaged": info.damaged,
-        "rankable": rankable(info),
-        "parent": info.parent,
-        "nbytes": record.nbytes,
-        "stored_nbytes": record.stored_nbytes,
-        "generation": record.generation,
-        "document": to_json(document, of=f"the metadata of {info.id}"),
-    }
+    return (
+        info.id,
+        info.run,
+        info.step,
+        info.epoch,
+        info.created_at,
+        info.kind,
+        reason_code(info.reason),
+        info.pinned,
+        info.thinned,
+        info.damaged,
+        rankable(info),
+        info.parent,
+        record.nbytes,
+        record.stored_nbytes,
+        record.generation,
+        to_json(document, of=f"the metadata of {info.id}"),
+    )
 
 
-def checkpoint_of(row: Row[Any]) -> CheckpointRecord:
+def checkpoint_of(row: Sequence[Any]) -> CheckpointRecord:
     """Returns the record that a row of ``checkpoints`` holds, equal to the one that was put."""
-    with intact(of=row.id):
-        return _record(row, json.loads(row.document))
-
-
-def _record(row: Row[Any], document: Values) -> CheckpointRecord:
-    info = CheckpointInfo(
-        id=row.id,
-        run=row.run,
-        step=row.step,
-        created_at=row.created_at,
-        metrics=document["metrics"],
-        pinned=row.pinned,
-        tags=tuple(document["tags"]),
-        kind=row.kind,
-        damaged=row.damaged,
-        awaiting=tuple(document["awaiting"]),
-        epoch=row.epoch,
-        shards=document["shards"],
-        items=tuple(document["items"]),
-        thinned=row.thinned,
-        item_shards={item: tuple(names) for item, names in document["item_shards"].items()},
-        reason=document["reason"],
-        parent=row.parent,
-    )
-    return CheckpointRecord(
-        info,
-        nbytes=row.nbytes,
-        stored_nbytes=row.stored_nbytes,
-        generation=row.generation,
-        metadata=document["metadata"],
-        finite=document["finite"],
-    )
+    # By position, all at once: a listing of thousands spends most of its time here.
+    (
+        checkpoint_id,
+        run,
+        step,
+        epoch,
+        created_at,
+        kind,
+        _code,
+        pinned,
+        thinned,
+        damaged,
+        _rankable,
+        parent,
+        nbytes,
+        stored_nbytes,
+        generation,
+        text,
+    ) = row
+    with intact(of=checkpoint_id):
+        document: Document = json.loads(text)
+        info = CheckpointInfo(
+            checkpoint_id,
+            run,
+            step,
+            created_at,
+            document["metrics"],
+            bool(pinned),
+            tuple(document["tags"]),
+            kind,
+            bool(damaged),
+            tuple(document["awaiting"]),
+            epoch,
+            document["shards"],
+            tuple(document["items"]),
+            bool(thinned),
+            {item: tuple(names) for item, names in document["item_shards"].items()},
+            document["reason"],
+            parent,
+        )
+        return CheckpointRecord(
+            info, nbytes, stored_nbytes, generation, document["metadata"], document["finite"]
+        )
 
 
 def score_values(info: CheckpointInfo) -> list[Values]:
     """Returns the rows of ``scores`` for a checkpoint: its finite metrics."""
     rank = rankable(info)
     return [
-        {
-            "checkpoint": info.id,
-            "name": name,
-            "run": info.run,
-            "rankable": rank,
-            "value": value,
-            "created_at": info.created_at,
-        }
+        (info.id, name, info.run, rank, value, info.created_at)
         for name, value in info.metrics.items()
         if math.isfinite(value)
     ]
@@ -188,37 +190,21 @@ def score_values(info: CheckpointInfo) -> list[Values]:
 
 def tag_values(info: CheckpointInfo) -> list[Values]:
     """Returns the rows of ``tags`` for a checkpoint."""
-    return [
-        {"checkpoint": info.id, "tag": tag, "run": info.run, "created_at": info.created_at}
-        for tag in sorted(set(info.tags))
-    ]
-
-
-def holding_values(info: CheckpointInfo) -> list[Values]:
-    """Returns the rows of ``holdings`` for a checkpoint: its shards and their bytes."""
-    return [
-        {"run": info.run, "checkpoint": info.id, "shard": shard, "nbytes": nbytes}
-        for shard, nbytes in info.shards.items()
-    ]
+    return [(info.id, tag, info.run, info.created_at) for tag in sorted(set(info.tags))]
 
 
 def name_values(run: str, metrics: Iterable[Mapping[str, float]]) -> list[Values]:
     """Returns the rows of ``metric_names`` for the metrics of a run, each name once."""
-    names = {name for values in metrics for name in values}
-    return [{"run": run, "name": name} for name in sorted(names)]
+    names: set[str] = set()
+    for values in metrics:
+        names.update(values)
+    return [(run, name) for name in sorted(names)]
 
 
 def step_values(run: str, row: StepRow) -> Values:
-    """Returns a step's row in ``steps``."""
-    return {
-        "run": run,
-        "step": row.step,
-        "at": row.at,
-        "epoch": row.epoch,
-        "saved": row.saved,
-        "reason": row.reason,
-        "metrics": to_json(dict(row.metrics), of=f"the metrics of {run} at step {row.step}"),
-    }
+    """Returns a step's row in ``steps``, without its number."""
+    text = to_json(dict(row.metrics), of=f"the metrics of {run} at step {row.step}")
+    return run, row.step, row.at, row.epoch, row.saved, row.reason, text
 
 
 def step_of(row: Row[Any]) -> StepRow:
@@ -242,15 +228,15 @@ def value_of(row: Row[Any], metric: str) -> float | None:
 
 
 def decision_values(run: str, decision: Decision) -> Values:
-    """Returns a decision's row in ``decisions``."""
-    return {
-        "run": run,
-        "at": decision.at,
-        "fate": decision.fate,
-        "reason": decision.reason,
-        "step": decision.step,
-        "checkpoint": decision.checkpoint_id,
-    }
+    """Returns a decision's row in ``decisions``, without its number."""
+    return (
+        run,
+        decision.at,
+        decision.fate,
+        decision.reason,
+        decision.step,
+        decision.checkpoint_id,
+    )
 
 
 def decision_of(row: Row[Any]) -> Decision:

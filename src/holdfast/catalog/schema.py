@@ -15,6 +15,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Numeric,
     SmallInteger,
     Table,
     Text,
@@ -22,13 +23,16 @@ from sqlalchemy import (
 )
 
 #: Raised by one with every change of a table or of the JSON documents inside.
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 PREFIX = "holdfast_"
 
 # Bytewise order on both databases: names sort and compare the same wherever a store is indexed.
 _Name = Text().with_variant(Text(collation="C"), "postgresql")
 # SQLite numbers rows by itself only for a column that is spelled INTEGER.
 _Sequence = BigInteger().with_variant(Integer(), "sqlite")
+
+# Sums of what manifests claim, each up to 2^63: SQLite goes on in floating point by itself.
+_Sum = BigInteger().with_variant(Numeric(40, 0), "postgresql")
 
 metadata = MetaData()
 
@@ -49,13 +53,15 @@ runs = Table(
 )
 
 #: How far into a run's journal and folder its rows reach; apart from `runs`, because either may
-#: be written first.
+#: be written first. ``filling`` is another number each time that all rows of the run are written
+#: anew: who follows them by the journal alone would not notice.
 sync = Table(
     f"{PREFIX}sync",
     metadata,
     Column("run", _Name, primary_key=True),
     Column("journal_nbytes", BigInteger, nullable=False),
     Column("folder_mtime_ns", BigInteger, nullable=False),
+    Column("filling", BigInteger, nullable=False),
 )
 
 pending = Table(
@@ -100,8 +106,16 @@ Index(
     checkpoints.c.created_at,
     checkpoints.c.id,
 )
-# Few rows are pinned or damaged, so these cost nothing to keep and save a scan to ask.
-for _flag in (checkpoints.c.pinned, checkpoints.c.damaged):
+# Listings by these, and filters that ask for one value of them: newest first within the value.
+for _column in ("step", "epoch", "nbytes", "kind", "code"):
+    Index(
+        f"{PREFIX}checkpoints_by_{_column}",
+        checkpoints.c[_column],
+        checkpoints.c.created_at,
+        checkpoints.c.id,
+    )
+# Few rows are pinned, thinned or damaged, so these cost next to nothing to keep.
+for _flag in (checkpoints.c.pinned, checkpoints.c.thinned, checkpoints.c.damaged):
     Index(
         f"{PREFIX}checkpoints_{_flag.name}",
         checkpoints.c.created_at,
@@ -139,16 +153,29 @@ tags = Table(
 Index(f"{PREFIX}tags_newest", tags.c.tag, tags.c.created_at, tags.c.checkpoint)
 Index(f"{PREFIX}tags_of_run", tags.c.run, tags.c.tag, tags.c.created_at, tags.c.checkpoint)
 
-#: Which checkpoint holds which shard. Ordered by run and checkpoint, so that a save appends;
-#: nothing is looked up by shard, so there is no index in the random order of their names.
+#: Which run holds which shard, and in how many of its checkpoints. What a checkpoint holds is in
+#: its document; this is what tells when the first one of a run comes, and when the last one goes.
 holdings = Table(
     f"{PREFIX}holdings",
     metadata,
     Column("run", _Name, primary_key=True),
-    Column("checkpoint", _Name, primary_key=True),
     Column("shard", _Name, primary_key=True),
     Column("nbytes", BigInteger, nullable=False),
+    Column("holders", BigInteger, nullable=False),
     sqlite_with_rowid=False,
+)
+Index(f"{PREFIX}holdings_of_shard", holdings.c.shard, holdings.c.run, holdings.c.nbytes)
+
+#: What a run's checkpoints take, kept up with each write; under the empty name, what all of them
+#: take. ``unique_nbytes`` are the bytes of shards that no other run holds.
+totals = Table(
+    f"{PREFIX}totals",
+    metadata,
+    Column("run", _Name, primary_key=True),
+    Column("checkpoints", _Sum, nullable=False),
+    Column("nbytes", _Sum, nullable=False),
+    Column("stored_nbytes", _Sum, nullable=False),
+    Column("unique_nbytes", _Sum, nullable=False),
 )
 
 metric_names = Table(
@@ -194,7 +221,8 @@ Index(
     postgresql_where=text("checkpoint IS NOT NULL"),
 )
 
-#: What belongs to one run and goes with it, with the column that names the run.
+#: What belongs to one run and goes with it, with the column that names the run. Holdings and totals
+#: go with it, too, but other runs' totals change with them (`holdfast.catalog.shares`).
 OF_RUN = (
     (runs, runs.c.name),
     (sync, sync.c.run),
@@ -202,7 +230,6 @@ OF_RUN = (
     (checkpoints, checkpoints.c.run),
     (scores, scores.c.run),
     (tags, tags.c.run),
-    (holdings, holdings.c.run),
     (metric_names, metric_names.c.run),
     (steps, steps.c.run),
     (decisions, decisions.c.run),

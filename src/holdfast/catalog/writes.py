@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from operator import itemgetter
-from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BindParameter, Connection, bindparam, delete, select, update
 
-from holdfast.catalog import schema
+from holdfast.catalog import schema, shares
 from holdfast.catalog.pages import in_batches
+from holdfast.catalog.prepared import Prepared, inserting
 from holdfast.catalog.rows import (
-    Values,
     checkpoint_of,
     checkpoint_values,
     decision_values,
-    holding_values,
     name_values,
+    rankable,
     run_values,
     score_values,
     step_values,
@@ -40,7 +38,6 @@ from holdfast.model import (
 
 #: Rows in one statement of a rebuild: enough to be fast, and bounded memory.
 _BATCH = 5000
-_MANY = 50
 
 
 class Writes(Session):
@@ -53,7 +50,7 @@ class Writes(Session):
     def put_run(self, run: RunInfo) -> None:
         """Records a run, or records it anew; its checkpoints and steps stay."""
         with self._writing() as connection:
-            _upsert(connection, schema.runs, [run_values(run)])
+            _PUT_RUN(connection, *run_values(run))
 
     def set_status(self, run: str, status: RunStatus) -> None:
         """Sets a run's status.
@@ -73,18 +70,16 @@ class Writes(Session):
     def put_checkpoint(self, record: CheckpointRecord) -> None:
         """Records a checkpoint, or records it anew with all that belongs to it."""
         with self._writing() as connection:
-            _forget_details(connection, record.info.id)
-            _upsert(connection, schema.checkpoints, [checkpoint_values(record)])
-            _insert_details(connection, [record.info])
-            _add_names(connection, record.info.run, [record.info.metrics])
+            shares.alone(connection)
+            _put(connection, _known(connection, record.info.id), record)
 
     def drop_checkpoint(self, checkpoint_id: str) -> None:
         """Removes a checkpoint; one that is not there is no error. Its decisions stay."""
         with self._writing() as connection:
-            _forget_details(connection, checkpoint_id)
-            connection.execute(
-                delete(schema.checkpoints).where(schema.checkpoints.c.id == checkpoint_id)
-            )
+            shares.alone(connection)
+            known = _known(connection, checkpoint_id)
+            if known is not None:
+                _drop(connection, known)
 
     def report(self, checkpoint_id: str, metrics: Metrics) -> None:
         """Adds metrics to a checkpoint's, over those of the same name, and so ranks it anew.
@@ -111,13 +106,13 @@ class Writes(Session):
         """Appends steps to a run's, in the order given."""
         recorded = list(rows)
         with self._writing() as connection:
-            _insert(connection, schema.steps, [step_values(run, row) for row in recorded])
-            _add_names(connection, run, [row.metrics for row in recorded])
+            _ADD_STEP.many(connection, (step_values(run, row) for row in recorded))
+            _ADD_NAME.many(connection, name_values(run, (row.metrics for row in recorded)))
 
     def add_decisions(self, run: str, decisions: Iterable[Decision]) -> None:
         """Appends decisions to a run's, in the order given."""
         with self._writing() as connection:
-            _insert(connection, schema.decisions, [decision_values(run, one) for one in decisions])
+            _ADD_DECISION.many(connection, (decision_values(run, one) for one in decisions))
 
     def void_steps(self, run: str, after_step: int, *, before_at: float) -> int:
         """Removes the steps that a resume takes back, so that histories show the replay alone.
@@ -142,24 +137,17 @@ class Writes(Session):
     def mark_pending(self, run: str, checkpoint_id: str) -> None:
         """Announces a checkpoint before its manifest is published."""
         with self._writing() as connection:
-            _upsert(connection, schema.pending, [{"run": run, "checkpoint": checkpoint_id}])
+            _MARK_PENDING(connection, checkpoint_id, run)
 
     def clear_pending(self, checkpoint_id: str) -> None:
         """Settles an announcement; one that is not there is no error."""
         with self._writing() as connection:
-            connection.execute(
-                delete(schema.pending).where(schema.pending.c.checkpoint == checkpoint_id)
-            )
+            _CLEAR_PENDING(connection, checkpoint_id)
 
     def set_sync(self, run: str, *, journal_nbytes: int, folder_mtime_ns: int) -> None:
         """Records how far the catalog has followed a run's journal and folder."""
-        row = {
-            "run": run,
-            "journal_nbytes": journal_nbytes,
-            "folder_mtime_ns": folder_mtime_ns,
-        }
         with self._writing() as connection:
-            _upsert(connection, schema.sync, [row])
+            _SET_SYNC(connection, run, journal_nbytes, folder_mtime_ns, 0)
 
     @contextmanager
     def rebuilding(self) -> Iterator[None]:
@@ -187,40 +175,42 @@ class Writes(Session):
                 self._local.rebuilding = False
             for index in indexes:
                 index.create(connection)
+            shares.count_unique(connection)
 
     def replace_run(self, facts: RunFacts) -> None:
         """Replaces everything that is held of a run, in one transaction."""
         run = facts.run.name
         fresh = self._local.rebuilding
         with self._writing() as connection:
+            shares.alone(connection)
             if not fresh:
                 _forget(connection, run)
-            _insert(connection, schema.runs, [run_values(facts.run)])
+            _PUT_RUN(connection, *run_values(facts.run))
             for start in range(0, len(facts.checkpoints), _BATCH):
                 some = facts.checkpoints[start : start + _BATCH]
                 # An id that was another run's is this one's now: facts from files win.
-                for known in () if fresh else _known(connection, [one.info.id for one in some]):
-                    self.drop_checkpoint(known)
-                _insert(connection, schema.checkpoints, [checkpoint_values(one) for one in some])
-                _insert_details(connection, [one.info for one in some])
-            for start in range(0, len(facts.steps), _BATCH):
-                rows = facts.steps[start : start + _BATCH]
-                _insert(connection, schema.steps, [step_values(run, row) for row in rows])
-            _insert(
-                connection, schema.decisions, [decision_values(run, one) for one in facts.decisions]
-            )
-            named = [row.metrics for row in facts.steps]
-            named += [record.info.metrics for record in facts.checkpoints]
-            _insert(connection, schema.metric_names, name_values(run, named))
-            self.set_sync(
+                for record in () if fresh else _known_among(connection, some):
+                    _drop(connection, record)
+                _insert(connection, some)
+            shares.hold_all(
+                connection,
                 run,
-                journal_nbytes=facts.journal_nbytes,
-                folder_mtime_ns=facts.folder_mtime_ns,
+                (record.info.shards for record in facts.checkpoints),
+                nbytes=sum(record.nbytes for record in facts.checkpoints),
             )
+            if not fresh:
+                shares.meet_others(connection, run, coming=True)
+            self.add_steps(run, facts.steps)
+            self.add_decisions(run, facts.decisions)
+            named = (record.info.metrics for record in facts.checkpoints)
+            _ADD_NAME.many(connection, name_values(run, named))
+            filling = secrets.randbits(62)
+            _FILL_SYNC(connection, run, facts.journal_nbytes, facts.folder_mtime_ns, filling)
 
     def forget_run(self, name: str) -> None:
         """Removes everything that is held of a run; one that is not there is no error."""
         with self._writing() as connection:
+            shares.alone(connection)
             _forget(connection, name)
 
     def _change(
@@ -238,76 +228,120 @@ class Writes(Session):
                     hint="run `holdfast reindex`",
                 )
             record = checkpoint_of(row)
-            self.put_checkpoint(replace(record, info=change(record.info)))
+            # Nothing that is said of a checkpoint later changes which shards it holds.
+            _put(connection, record, replace(record, info=change(record.info)))
 
 
-def _upsert(connection: Connection, table: Table, rows: list[Values]) -> None:
-    statement = _dialect_insert(connection, table)
-    keys = [column.name for column in table.primary_key]
-    changed = {
-        column.name: statement.excluded[column.name]
-        for column in table.columns
-        if column.name not in keys
-    }
-    connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=changed), rows)
+def _put(connection: Connection, before: CheckpointRecord | None, record: CheckpointRecord) -> None:
+    """Writes a checkpoint, and of what belongs to it what is another than before."""
+    info = record.info
+    known = before.info if before else None
+    _PUT_CHECKPOINT(connection, *checkpoint_values(record))
+    if known is None or _ranked(known) != _ranked(info):
+        if known is not None:
+            _DROP_SCORES(connection, info.id)
+        _PUT_SCORE.many(connection, score_values(info))
+        _ADD_NAME.many(connection, name_values(info.run, [info.metrics]))
+    if known is None or _tagged(known) != _tagged(info):
+        if known is not None:
+            _DROP_TAGS(connection, info.id)
+        _PUT_TAG.many(connection, tag_values(info))
+    _share(connection, before, record)
 
 
-def _dialect_insert(connection: Connection, table: Table) -> Any:
-    # The two dialects spell "insert or update" alike, in two classes without a common one.
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+def _drop(connection: Connection, record: CheckpointRecord) -> None:
+    for statement in (_DROP_SCORES, _DROP_TAGS, _DROP_CHECKPOINT):
+        statement(connection, record.info.id)
+    _share(connection, record, None)
 
 
-def _insert(connection: Connection, table: Table, rows: list[Values]) -> None:
-    if not rows:
-        return
-    if connection.dialect.name != "sqlite" or len(rows) < _MANY:
-        connection.execute(insert(table), rows)
-        return
-    # Handing tuples straight to the driver halves the time of a rebuild; our column types need
-    # no conversion in SQLite.
-    names = [column.name for column in table.columns if column.name in rows[0]]
-    statement = insert(table).inline().compile(dialect=connection.dialect, column_keys=names)
-    connection.exec_driver_sql(str(statement), list(map(itemgetter(*names), rows)))
+def _share(
+    connection: Connection, before: CheckpointRecord | None, after: CheckpointRecord | None
+) -> None:
+    """Notes which shards a checkpoint holds now, and which no longer."""
+    changes = shares.Changes()
+    for one, sign in ((before, -1), (after, 1)):
+        if one is not None:
+            changes.count(one.info.run, checkpoints=sign, nbytes=sign * one.nbytes)
+    was = {(before.info.run, shard) for shard in before.info.shards} if before else set()
+    now = {(after.info.run, shard) for shard in after.info.shards} if after else set()
+    if after is not None:
+        sizes = after.info.shards
+        coming = {shard: sizes[shard] for shard in sizes if (after.info.run, shard) not in was}
+        shares.hold(connection, after.info.run, coming, changes)
+    if before is not None:
+        going = [shard for run, shard in sorted(was - now)]
+        shares.release(connection, before.info.run, going, changes)
+    changes.write(connection)
 
 
-def _insert_details(connection: Connection, infos: Sequence[CheckpointInfo]) -> None:
-    for table, values in (
-        (schema.scores, score_values),
-        (schema.tags, tag_values),
-        (schema.holdings, holding_values),
-    ):
-        _insert(connection, table, [row for info in infos for row in values(info)])
-
-
-def _forget_details(connection: Connection, checkpoint_id: str) -> None:
-    for table in (schema.scores, schema.tags):
-        connection.execute(delete(table).where(table.c.checkpoint == checkpoint_id))
-    # Holdings are in the order of runs: the run leads to them, as it was recorded.
-    rows = schema.checkpoints.c
-    run = select(rows.run).where(rows.id == checkpoint_id).scalar_subquery()
-    held = schema.holdings.c
-    connection.execute(
-        delete(schema.holdings).where(held.run == run, held.checkpoint == checkpoint_id)
-    )
+def _insert(connection: Connection, records: Sequence[CheckpointRecord]) -> None:
+    """Writes checkpoints that are not there, but for what shards they hold."""
+    infos = [record.info for record in records]
+    _ADD_CHECKPOINT.many(connection, map(checkpoint_values, records))
+    _ADD_SCORE.many(connection, (row for info in infos for row in score_values(info)))
+    _ADD_TAG.many(connection, (row for info in infos for row in tag_values(info)))
 
 
 def _forget(connection: Connection, run: str) -> None:
     for table, owner in schema.OF_RUN:
         connection.execute(delete(table).where(owner == run))
+    shares.forget(connection, run)
 
 
-def _known(connection: Connection, ids: Sequence[str]) -> list[str]:
-    table = schema.checkpoints.c
-    found: list[str] = []
-    for some in in_batches(ids):
-        found += connection.execute(select(table.id).where(table.id.in_(some))).scalars()
+def _known(connection: Connection, checkpoint_id: str) -> CheckpointRecord | None:
+    row = _FIND.row(connection, checkpoint_id)
+    return None if row is None else checkpoint_of(row)
+
+
+def _known_among(
+    connection: Connection, records: Sequence[CheckpointRecord]
+) -> list[CheckpointRecord]:
+    table = schema.checkpoints
+    found: list[CheckpointRecord] = []
+    for some in in_batches([record.info.id for record in records]):
+        rows = connection.execute(select(table).where(table.c.id.in_(some))).all()
+        found += map(checkpoint_of, rows)
     return found
 
 
-def _add_names(connection: Connection, run: str, metrics: Sequence[Metrics]) -> None:
-    rows = name_values(run, metrics)
-    if rows:
-        statement = _dialect_insert(connection, schema.metric_names).on_conflict_do_nothing()
-        connection.execute(statement, rows)
+def _ranked(info: CheckpointInfo) -> tuple[object, ...]:
+    return info.run, info.created_at, rankable(info), info.metrics
+
+
+def _tagged(info: CheckpointInfo) -> tuple[object, ...]:
+    return info.run, info.created_at, info.tags
+
+
+# -- statements --------------------------------------------------------------------------------
+
+_ID: BindParameter[str] = bindparam("checkpoint")
+
+_PUT_RUN = inserting(schema.runs, "update")
+_PUT_CHECKPOINT = inserting(schema.checkpoints, "update")
+_PUT_SCORE = inserting(schema.scores, "update")
+_PUT_TAG = inserting(schema.tags, "update")
+_ADD_CHECKPOINT = inserting(schema.checkpoints)
+_ADD_SCORE = inserting(schema.scores)
+_ADD_TAG = inserting(schema.tags)
+_ADD_STEP = inserting(schema.steps)
+_ADD_DECISION = inserting(schema.decisions)
+_ADD_NAME = inserting(schema.metric_names, "ignore")
+_MARK_PENDING = inserting(schema.pending, "update")
+_FILL_SYNC = inserting(schema.sync, "update")
+_SET_SYNC = inserting(schema.sync, "update", but=("filling",))
+_FIND = Prepared(
+    lambda _: select(schema.checkpoints).where(schema.checkpoints.c.id == _ID), "checkpoint"
+)
+_DROP_CHECKPOINT = Prepared(
+    lambda _: delete(schema.checkpoints).where(schema.checkpoints.c.id == _ID), "checkpoint"
+)
+_DROP_SCORES = Prepared(
+    lambda _: delete(schema.scores).where(schema.scores.c.checkpoint == _ID), "checkpoint"
+)
+_DROP_TAGS = Prepared(
+    lambda _: delete(schema.tags).where(schema.tags.c.checkpoint == _ID), "checkpoint"
+)
+_CLEAR_PENDING = Prepared(
+    lambda _: delete(schema.pending).where(schema.pending.c.checkpoint == _ID), "checkpoint"
+)

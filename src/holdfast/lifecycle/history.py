@@ -68,6 +68,7 @@ class RunHistory:
         self.open_plan = OpenPlan()
         self.resumed_from: str | None = None
         self.damage: list[str] = []
+        self._news: set[str] = set()
 
     @property
     def nbytes(self) -> int:
@@ -89,7 +90,13 @@ class RunHistory:
                 apply(self, record)
             except _MALFORMED as error:
                 self.damage.append(f"{self._journal.path}: a {record['t']!r} line: {error}")
+            self._news.update(_checkpoints_in(record))
         return self
+
+    def take_news(self) -> set[str]:
+        """Returns the ids of the checkpoints that lines spoke of since the last call."""
+        news, self._news = self._news, set()
+        return news
 
     def overlay(self, info: CheckpointInfo) -> CheckpointInfo:
         """Returns a manifest's description with what was said of the checkpoint later."""
@@ -247,6 +254,15 @@ class RunHistory:
         note = self.saves.get(checkpoint_id)
         step = note.info.step if note else int(record.get("step", -1))
         self.decisions.append(Decision(float(record["at"]), fate, reason, step, checkpoint_id))
+
+
+def _checkpoints_in(record: Record) -> list[str]:
+    """Returns the ids in a line, whatever it says of them; why one is kept changes nothing."""
+    named = [record.get("id")]
+    for key in ("deleted", "thinned", "spared"):
+        listed = record.get(key)
+        named += listed if isinstance(listed, (list, dict)) else ()
+    return [name for name in named if isinstance(name, str)]
 
 
 _APPLY: Mapping[str, Callable[[RunHistory, Mapping[str, Any]], None]] = {

@@ -12,7 +12,7 @@ from holdfast.engine.journal import Journal, Record
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.reader import read_manifest
 from holdfast.errors import HoldfastError
-from holdfast.storage import Capabilities, LocalStorage
+from holdfast.storage import Capabilities, LocalStorage, survey
 
 _log = logging.getLogger("holdfast")
 
@@ -48,8 +48,16 @@ class Place:
 
     def run_names(self) -> list[str]:
         """Returns the names of all runs: folders that hold a journal or a checkpoint."""
-        runs = (names.run_of_folder(folder) for folder in self.storage.folders("runs"))
-        return [run for run in runs if self.journal(run).nbytes or self.checkpoint_ids(run)]
+        return list(self.marks())
+
+    def marks(self) -> dict[str, tuple[int, int]]:
+        """Returns, for each run, how long its journal is and when its folder changed, in ns.
+
+        What the catalog has seen of a run is noted in the same form (docs/decisions/003).
+        """
+        found = survey(self.storage, "runs", names.JOURNAL)
+        runs = ((names.run_of_folder(folder), mark) for folder, mark in found.items())
+        return {run: mark for run, mark in runs if mark[0] or self.checkpoint_ids(run)}
 
     def checkpoint_ids(self, run: str) -> list[str]:
         """Returns the ids of a run's folders, finished or not."""
@@ -98,7 +106,7 @@ class Place:
             if index is not None:
                 index(catalog)
             # Only if nothing of another process lies between what the catalog saw and this.
-            seen = catalog.sync_states().get(run)
+            seen = catalog.sync_state(run)
             if seen is not None and seen[0] == before:
                 catalog.set_sync(run, journal_nbytes=after, folder_mtime_ns=seen[1])
 
@@ -117,11 +125,11 @@ class Place:
 
     def mark_seen(self, run: str) -> None:
         """Notes in the catalog that it has seen the run's folder as it is now."""
-        modified = self.storage.modified_ns(names.folder_of_run(run))
+        self.index(lambda catalog: self.note_seen(catalog, run))
 
-        def write(catalog: Catalog) -> None:
-            seen = catalog.sync_states().get(run)
-            if seen is not None:
-                catalog.set_sync(run, journal_nbytes=seen[0], folder_mtime_ns=modified)
-
-        self.index(write)
+    def note_seen(self, catalog: Catalog, run: str) -> None:
+        """Does what `mark_seen` says, in the transaction of the caller."""
+        seen = catalog.sync_state(run)
+        if seen is not None:
+            modified = self.storage.modified_ns(names.folder_of_run(run))
+            catalog.set_sync(run, journal_nbytes=seen[0], folder_mtime_ns=modified)

@@ -78,13 +78,14 @@ def catch_up(place: Place) -> int:
         return count
     seen = place.catalog.sync_states()
     pending = {run for run, _ in place.catalog.pending()}
+    found = place.marks()
     lagging = 0
-    for run in place.run_names():
-        if run not in pending and seen.get(run) == _now(place, run):
+    for run, mark in found.items():
+        if run not in pending and seen.get(run) == mark:
             continue
         _replace(place, run)
         lagging += 1
-    for gone in seen.keys() - set(place.run_names()):
+    for gone in seen.keys() - found.keys():
         place.catalog.forget_run(gone)
     if lagging:
         _log.info(
@@ -106,10 +107,6 @@ def _replace(place: Place, run: str) -> None:
     # meanwhile comes after it, and is not overwritten with what was read before.
     with place.catalog.transaction():
         place.catalog.replace_run(gather(place, run))
-
-
-def _now(place: Place, run: str) -> tuple[int, int]:
-    return place.journal(run).nbytes, place.storage.modified_ns(names.folder_of_run(run))
 
 
 def _record(

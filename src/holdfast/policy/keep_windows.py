@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self
 
 from holdfast.model import CheckpointInfo
+from holdfast.policy.followers import Aging, FirstOfWindows, Follower, Ranked, Single, Word
 from holdfast.policy.metric import MetricRef, finite
 from holdfast.policy.pareto import front
 from holdfast.policy.policy import OfMetric
-from holdfast.policy.ranking import Ties, best_first
-from holdfast.policy.retention import Group, Window, Word
+from holdfast.policy.ranking import Ties, best_first, best_key, newest_order
+from holdfast.policy.retention import Group, Window
 from holdfast.policy.wording import duration, expression, number
 
 
@@ -30,15 +31,22 @@ class Best(OfMetric, Window):
 
     def _words(self, group: Group) -> Iterator[Word]:
         name, mode = self.metric.resolved(self)
-        title = f"best {self.n} by {name}"
         ranked = best_first(group.infos, name, mode=mode, ties=self.ties)
-        for rank, info in enumerate(ranked, start=1):
-            value = info.metrics.get(name)
-            shown = "without a value" if value is None else f"with {number(value)}"
-            if rank <= self.n:
-                yield Word(info, True, f"{title}: rank {rank} {shown}")
-            else:
-                yield Word(info, False, f"not among the {title}: rank {rank} {shown}")
+        return (self._word(info, rank) for rank, info in enumerate(ranked, start=1))
+
+    def _word(self, info: CheckpointInfo, rank: int, _all: int = 0) -> Word:
+        name = self.metric.required(self)
+        title = f"best {self.n} by {name}"
+        value = info.metrics.get(name)
+        shown = "without a value" if value is None else f"with {number(value)}"
+        if rank <= self.n:
+            return Word(info, True, f"{title}: rank {rank} {shown}")
+        return Word(info, False, f"not among the {title}: rank {rank} {shown}")
+
+    def follower(self) -> Follower:
+        """Returns what holds them in order."""
+        name, mode = self.metric.resolved(self)
+        return Ranked(best_key(name, mode=mode, ties=self.ties), self.n, self._word)
 
     def _ready(self) -> None:
         self.metric.resolved(self)
@@ -68,11 +76,17 @@ class Latest(Window):
         return self.n
 
     def _words(self, group: Group) -> Iterator[Word]:
-        for place, info in enumerate(reversed(group.infos), start=1):
-            if place <= self.n:
-                yield Word(info, True, f"latest {self.n}: number {place}")
-            else:
-                yield Word(info, False, f"not among the latest {self.n}: number {place}")
+        newest_first = enumerate(reversed(group.infos), start=1)
+        return (self._word(info, place) for place, info in newest_first)
+
+    def _word(self, info: CheckpointInfo, place: int, _all: int = 0) -> Word:
+        if place <= self.n:
+            return Word(info, True, f"latest {self.n}: number {place}")
+        return Word(info, False, f"not among the latest {self.n}: number {place}")
+
+    def follower(self) -> Follower:
+        """Returns what holds them in order."""
+        return Ranked(newest_order, self.n, self._word)
 
     def __repr__(self) -> str:
         return expression("keep.latest", self.n)
@@ -88,14 +102,24 @@ class FirstOfEvery(Window):
     def _words(self, group: Group) -> Iterator[Word]:
         first: dict[tuple[str, int], str] = {}
         for info in group.infos:
-            opened, taken = [], []
-            for window, title in self._windows(info):
-                holder = first.setdefault(window, info.id)
-                if holder == info.id:
-                    opened.append(f"first of {title}")
-                else:
-                    taken.append(f"not the first of {title}: {holder} is")
-            yield Word(info, bool(opened), "; ".join(opened or taken))
+            holders = [first.setdefault(window, info.id) for window in self._within(info)]
+            yield self._word(info, holders)
+
+    def _word(self, info: CheckpointInfo, holders: Sequence[str]) -> Word:
+        opened, taken = [], []
+        for (_, title), holder in zip(self._windows(info), holders, strict=True):
+            if holder == info.id:
+                opened.append(f"first of {title}")
+            else:
+                taken.append(f"not the first of {title}: {holder} is")
+        return Word(info, bool(opened), "; ".join(opened or taken))
+
+    def follower(self) -> Follower:
+        """Returns what holds each window in order."""
+        return FirstOfWindows(self._within, self._word)
+
+    def _within(self, info: CheckpointInfo) -> list[tuple[str, int]]:
+        return [window for window, _ in self._windows(info)]
 
     def _windows(self, info: CheckpointInfo) -> Iterator[tuple[tuple[str, int], str]]:
         if self.steps is not None:
@@ -119,14 +143,21 @@ class NewerThan(Window):
     hours: float
 
     def _words(self, group: Group) -> Iterator[Word]:
-        now = group.now or 0.0
-        span = 86400 * self.days + 3600 * self.hours
-        for info in group.infos:
-            age = now - info.created_at
-            if age < span:
-                yield Word(info, True, f"newer than {duration(span)}: {duration(age)} old")
-            else:
-                yield Word(info, False, f"not newer than {duration(span)}: {duration(age)} old")
+        return (self._word(info, group.now or 0.0) for info in group.infos)
+
+    def _word(self, info: CheckpointInfo, now: float) -> Word:
+        span, age = self._span, now - info.created_at
+        if age < span:
+            return Word(info, True, f"newer than {duration(span)}: {duration(age)} old")
+        return Word(info, False, f"not newer than {duration(span)}: {duration(age)} old")
+
+    @property
+    def _span(self) -> float:
+        return 86400 * self.days + 3600 * self.hours
+
+    def follower(self) -> Follower:
+        """Returns what holds them by age."""
+        return Aging(self._span, self._word)
 
     def __repr__(self) -> str:
         return expression("keep.newer_than", days=self.days or None, hours=self.hours or None)
@@ -139,12 +170,17 @@ class Tagged(Window):
     tags: tuple[str, ...]
 
     def _words(self, group: Group) -> Iterator[Word]:
-        for info in group.infos:
-            found = [tag for tag in info.tags if not self.tags or tag in self.tags]
-            if found:
-                yield Word(info, True, f"tagged {', '.join(found)}")
-            else:
-                yield Word(info, False, f"not tagged {' or '.join(self.tags) or 'at all'}")
+        return map(self._word, group.infos)
+
+    def _word(self, info: CheckpointInfo) -> Word:
+        found = [tag for tag in info.tags if not self.tags or tag in self.tags]
+        if found:
+            return Word(info, True, f"tagged {', '.join(found)}")
+        return Word(info, False, f"not tagged {' or '.join(self.tags) or 'at all'}")
+
+    def follower(self) -> Follower:
+        """Returns what looks at each by itself."""
+        return Single(self._word)
 
     def __repr__(self) -> str:
         return expression("keep.tagged", *self.tags)
@@ -160,16 +196,20 @@ class Unscored(OfMetric, Window):
     hours: float
 
     def _words(self, group: Group) -> Iterator[Word]:
-        name, now = self.metric.required(self), group.now or 0.0
-        span = 3600 * self.hours
-        for info in group.infos:
-            age = now - info.created_at
-            if name in info.metrics:
-                yield Word(info, False, f"{name} is there: nothing to wait for")
-            elif age < span:
-                yield Word(info, True, f"{name} may still come: {duration(age)} old")
-            else:
-                yield Word(info, False, f"{name} did not come in {duration(span)}")
+        return (self._word(info, group.now or 0.0) for info in group.infos)
+
+    def _word(self, info: CheckpointInfo, now: float) -> Word:
+        name = self.metric.required(self)
+        span, age = 3600 * self.hours, now - info.created_at
+        if name in info.metrics:
+            return Word(info, False, f"{name} is there: nothing to wait for")
+        if age < span:
+            return Word(info, True, f"{name} may still come: {duration(age)} old")
+        return Word(info, False, f"{name} did not come in {duration(span)}")
+
+    def follower(self) -> Follower:
+        """Returns what holds them by age."""
+        return Aging(3600 * self.hours, self._word)
 
     def _ready(self) -> None:
         self.metric.required(self)
@@ -238,8 +278,14 @@ class Everything(Window):
     """All of them; see `holdfast.keep.all`."""
 
     def _words(self, group: Group) -> Iterator[Word]:
-        for info in group.infos:
-            yield Word(info, True, "everything is kept")
+        return map(self._word, group.infos)
+
+    def _word(self, info: CheckpointInfo) -> Word:
+        return Word(info, True, "everything is kept")
+
+    def follower(self) -> Follower:
+        """Returns what looks at each by itself."""
+        return Single(self._word)
 
     def __repr__(self) -> str:
         return "keep.all()"
@@ -259,8 +305,14 @@ class Nothing(Window):
         return 0
 
     def _words(self, group: Group) -> Iterator[Word]:
-        for info in group.infos:
-            yield Word(info, False, "keep.none() keeps nothing")
+        return map(self._word, group.infos)
+
+    def _word(self, info: CheckpointInfo) -> Word:
+        return Word(info, False, "keep.none() keeps nothing")
+
+    def follower(self) -> Follower:
+        """Returns what looks at each by itself."""
+        return Single(self._word)
 
     def __repr__(self) -> str:
         return "keep.none()"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from holdfast.errors import ConfigError
 from holdfast.model import CheckpointInfo, Plan
@@ -26,6 +27,9 @@ class Claim:
 
     why: str
     items: frozenset[str] | None = None
+
+
+NEWEST: Final = Claim("newest of its run: nothing newer is durable yet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,15 +165,12 @@ def make_plan(
             claims = view.claims_on(info.id, judgement)
             if not claims:
                 gone.add(info.id)
-                reasons[info.id] = _farewell(info, view, judgement)
+                reasons[info.id] = farewell(info, view.newest, judgement.passed.get(info.id, ()))
                 continue
             settled = settle(info, claims)
-            sentences = dict.fromkeys(claim.why for claim in claims)
-            if settled.note:
-                sentences[settled.note] = None
             if settled.remaining is not None:
                 remaining[info.id] = settled.remaining
-            reasons[info.id] = tuple(sentences)
+            reasons[info.id] = sentences_of(claims, settled)
     return Plan(
         kept=tuple(info for info in ordered if info.id not in gone),
         deleted=tuple(info for info in ordered if info.id in gone),
@@ -187,17 +188,16 @@ def _view(
     protected: dict[str, tuple[Claim, ...]] = {}
     newest: CheckpointInfo | None = None
     for info in infos:
-        claims = _protections(info, finished=finished)
+        claims = protections(info, finished=finished)
         if claims:
             protected[info.id] = claims
         if info.damaged:
             continue
         groups.setdefault(info.kind, []).append(info)
-        if info.kind == "full" and not info.thinned and protect_newest and not finished:
+        if can_be_newest(info) and protect_newest and not finished:
             newest = info
     if newest is not None:
-        claim = Claim("newest of its run: nothing newer is durable yet")
-        protected[newest.id] = (*protected.get(newest.id, ()), claim)
+        protected[newest.id] = (*protected.get(newest.id, ()), NEWEST)
     return RunView(
         infos=tuple(infos),
         groups=tuple(tuple(group) for group in groups.values()),
@@ -207,7 +207,13 @@ def _view(
     )
 
 
-def _protections(info: CheckpointInfo, *, finished: bool) -> tuple[Claim, ...]:
+def can_be_newest(info: CheckpointInfo) -> bool:
+    """Returns whether a checkpoint can be the one that is protected as the newest."""
+    return info.kind == "full" and not info.thinned and not info.damaged
+
+
+def protections(info: CheckpointInfo, *, finished: bool) -> tuple[Claim, ...]:
+    """Returns the claims on a checkpoint that no policy can refuse, but for that of the newest."""
     claims = []
     if info.damaged:
         claims.append(Claim("damaged: set aside, takes no place"))
@@ -219,12 +225,28 @@ def _protections(info: CheckpointInfo, *, finished: bool) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
-def _farewell(info: CheckpointInfo, view: RunView, judgement: Judgement) -> tuple[str, ...]:
-    sentences = judgement.passed.get(info.id) or ("no rule keeps it",)
-    newer = view.newest
-    if info.kind == "full" and newer is not None and newer.created_at > info.created_at:
-        sentences = (*sentences, f"a newer one is durable: {newer.id}")
+def farewell(
+    info: CheckpointInfo, newest: CheckpointInfo | None, passed: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Returns why a checkpoint goes.
+
+    Args:
+        info: The checkpoint.
+        newest: The one that is protected as the newest of its run.
+        passed: Why no rule keeps it.
+    """
+    sentences = passed or ("no rule keeps it",)
+    if info.kind == "full" and newest is not None and newest.created_at > info.created_at:
+        sentences = (*sentences, f"a newer one is durable: {newest.id}")
     return tuple(dict.fromkeys(sentences))
+
+
+def sentences_of(claims: Iterable[Claim], settled: Settlement) -> tuple[str, ...]:
+    """Returns why a checkpoint stays."""
+    sentences = dict.fromkeys(claim.why for claim in claims)
+    if settled.note:
+        sentences[settled.note] = None
+    return tuple(sentences)
 
 
 def _freed(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from holdfast.model import CheckpointInfo, Mode
@@ -13,7 +14,12 @@ Ties = Literal["incumbent", "newest"]
 
 def oldest_first(infos: Iterable[CheckpointInfo]) -> list[CheckpointInfo]:
     """Returns checkpoints in the order of their commit; step and id break ties of the time."""
-    return sorted(infos, key=lambda info: (info.created_at, info.step, info.id))
+    return sorted(infos, key=commit_order)
+
+
+def commit_order(info: CheckpointInfo) -> tuple[float, int, str]:
+    """Returns what checkpoints are sorted by to have the oldest first."""
+    return info.created_at, info.step, info.id
 
 
 def best_first(
@@ -43,6 +49,38 @@ def best_first(
     if ties == "incumbent":
         unscored.reverse()
     return [info for _, info in scored] + unscored
+
+
+def best_key(metric: str, *, mode: Mode, ties: Ties) -> Callable[[CheckpointInfo], Rank]:
+    """Returns what `best_first` sorts by, for one checkpoint at a time; arguments as there."""
+
+    def key(info: CheckpointInfo) -> Rank:
+        value = finite(info.metrics, metric)
+        if value is None:
+            return (True, 0.0, *newest_order(info))
+        order = commit_order(info) if ties == "incumbent" else newest_order(info)
+        return (False, value if mode == "min" else -value, *order)
+
+    return key
+
+
+def newest_order(info: CheckpointInfo) -> tuple[float, int, Backwards]:
+    """Returns what checkpoints are sorted by to have the newest first."""
+    return -info.created_at, -info.step, Backwards(info.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Backwards:
+    """A text that sorts the other way round."""
+
+    text: str
+
+    def __lt__(self, other: Backwards) -> bool:
+        return other.text < self.text
+
+
+#: Whether there is no value, the value with the better one lower, and what breaks ties.
+Rank = tuple[bool, float, float, int, str | Backwards]
 
 
 def best_of(infos: Iterable[CheckpointInfo], metric: str, *, mode: Mode) -> CheckpointInfo | None:

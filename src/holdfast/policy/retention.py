@@ -11,6 +11,7 @@ from holdfast.errors import ConfigError
 from holdfast.model import CheckpointInfo, Mode, Plan
 from holdfast.policy import arguments
 from holdfast.policy.capping import cap
+from holdfast.policy.followers import Follower, Joined, Word
 from holdfast.policy.metric import MetricRef
 from holdfast.policy.planning import Claim, Judgement, RunView, make_plan
 from holdfast.policy.policy import Policy, same_kind
@@ -125,6 +126,13 @@ class KeepPolicy(Policy):
     @abstractmethod
     def _judge(self, view: RunView) -> Judgement: ...
 
+    def follower(self) -> Follower | None:
+        """Returns what says the same one checkpoint at a time, for one kind of one run.
+
+        None for a policy whose word on one rests on all others: it is planned anew each time.
+        """
+        return None
+
     def _parts(self) -> Sequence[KeepPolicy]:
         return ()
 
@@ -156,14 +164,6 @@ class KeepPolicy(Policy):
     def __ror__(self, other: object) -> KeepPolicy:
         same_kind(other, self, KeepPolicy, sign="|")
         return self
-
-
-class Word(NamedTuple):
-    """What a window says about one checkpoint."""
-
-    info: CheckpointInfo
-    stays: bool
-    why: str
 
 
 class Group(NamedTuple):
@@ -210,6 +210,12 @@ class AnyOf(KeepPolicy):
                     joined.pass_over(info, *answer.passed[info.id])
         return joined
 
+    def follower(self) -> Follower | None:
+        """Returns what follows all of its parts, if all of them can be followed."""
+        followers = [part.follower() for part in self.parts]
+        known = [follower for follower in followers if follower is not None]
+        return Joined(known) if len(known) == len(followers) else None
+
     def _parts(self) -> Sequence[KeepPolicy]:
         return self.parts
 
@@ -251,16 +257,21 @@ class Items(_Wrapper):
 
     def _judge(self, view: RunView) -> Judgement:
         answer = self.inner._judge(view)
-        mine = frozenset(self.names)
-        suffix = f" (items {', '.join(self.names)})"
         claims = {
-            checkpoint_id: tuple(
-                Claim(claim.why + suffix, mine if claim.items is None else claim.items & mine)
-                for claim in claims
-            )
+            checkpoint_id: tuple(map(self._asking, claims))
             for checkpoint_id, claims in answer.claims.items()
         }
         return Judgement(claims, answer.passed)
+
+    def follower(self) -> Follower | None:
+        """Returns what follows the inner policy, asking for these items only."""
+        inner = self.inner.follower()
+        return None if inner is None else Joined([inner], asking=self._asking)
+
+    def _asking(self, claim: Claim) -> Claim:
+        mine = frozenset(self.names)
+        why = f"{claim.why} (items {', '.join(self.names)})"
+        return Claim(why, mine if claim.items is None else claim.items & mine)
 
     def _bound(self, run: MetricRef) -> Self:
         return replace(self, inner=self.inner.bind(run.name, run.mode))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from enum import Enum
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from holdfast import frameworks
-from holdfast.errors import ConfigError, TreeError
+from holdfast.errors import TreeError
 from holdfast.frameworks import JSON, Leaf, Node
-from holdfast.tree import arrays
 from holdfast.tree.arrays import NumpyLeaf
+from holdfast.tree.detached import Detached
 from holdfast.tree.dtypes import describe
+from holdfast.tree.flat import Flat, outline_all
 from holdfast.tree.paths import array_name, decimal, encodable, render
 from holdfast.tree.records import field_names, is_attribute
 
@@ -30,59 +31,6 @@ MAX_INLINE_BYTES = 4096
 MAX_EXACT = 2**53
 
 _SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Flat:
-    """A state in two parts.
-
-    Attributes:
-        skeleton: Strict JSON with a node in the place of each array; a copy, as of `flatten`.
-        leaves: Array name to live array; arrays that are the same memory are here once, under
-            the first path.
-        aliases: The name that another path to such an array would have had, to its stored name.
-    """
-
-    skeleton: JSON
-    leaves: Mapping[str, Leaf]
-    aliases: Mapping[str, str]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all arrays, each counted once."""
-        return sum(leaf.nbytes for leaf in self.leaves.values())
-
-    def copy_into(self, buffers: Mapping[str, memoryview]) -> None:
-        """Copies every array into its buffer; on return nothing refers to the live memory.
-
-        Args:
-            buffers: Array name to writable bytes, `Leaf.nbytes` of them.
-
-        Raises:
-            ConfigError: A buffer is missing, read-only or of another size.
-        """
-        groups: dict[str, list[str]] = {}
-        for name, leaf in self.leaves.items():
-            buffer = buffers.get(name)
-            if buffer is None or buffer.readonly or buffer.nbytes != leaf.nbytes:
-                raise ConfigError(
-                    f"the array {name!r} needs a writable buffer of {leaf.nbytes} bytes",
-                    hint="pass one for each of leaves",
-                )
-            groups.setdefault(leaf.framework, []).append(name)
-        for framework, names in groups.items():
-            leaves = [self.leaves[name] for name in names]
-            targets = [buffers[name].cast("B") for name in names]
-            _copier(framework)(leaves, targets)
-
-
-def _copier(framework: str) -> Callable[[Sequence[Leaf], Sequence[memoryview]], None]:
-    if framework == "numpy":
-        return arrays.copy_into
-    adapter = frameworks.load(framework)
-    if adapter is None:
-        raise ConfigError(f"{framework} is not installed", hint=f"install {framework}")
-    return adapter.copy_into
 
 
 def flatten(state: object, *, path: str = "") -> Flat:
@@ -98,11 +46,9 @@ def flatten(state: object, *, path: str = "") -> Flat:
     Raises:
         TreeError: Something in it cannot be stored; `TreeError.problems` lists all of it.
     """
-    flattener = _Flattener(path)
-    skeleton = flattener.node(state)
-    if flattener.problems:
-        raise unstorable(flattener.problems)
-    return Flat(skeleton, flattener.leaves, flattener.aliases)
+    walk = Walk(path)
+    skeleton = walk.whole(state)
+    return Flat(skeleton, walk.leaves, walk.aliases, outline_all(walk.leaves, walk.aliases))
 
 
 def unstorable(problems: Sequence[str]) -> TreeError:
@@ -117,12 +63,64 @@ def unstorable(problems: Sequence[str]) -> TreeError:
     )
 
 
-class _Flattener:
-    """One walk over a state."""
+def leaf_of(
+    value: object, known: Iterable[frameworks.Framework], *, detached: bool = False
+) -> Leaf | None:
+    """Returns an array, or bytes that are stored as one, as a leaf; None for anything else.
+
+    Args:
+        value: Anything.
+        known: The frameworks to ask.
+        detached: Whether it lies in a `Detached`.
+
+    Raises:
+        TreeError: It is an array that cannot be stored.
+    """
+    if type(value) is np.ndarray:
+        return NumpyLeaf(value)
+    if type(value) is bytes:
+        return NumpyLeaf(np.frombuffer(value, np.uint8), kind="bytes")
+    for framework in known:
+        leaf = framework.leaf(value, detached=detached)
+        if leaf is not None:
+            return leaf
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """A place in a state that holds an array.
+
+    Attributes:
+        name: The name that the array is stored under; several places may be one array.
+        leaf: The array.
+        identity: Of the leaf.
+        detached: Whether it lies in a `Detached`.
+    """
+
+    name: str
+    leaf: Leaf
+    identity: Hashable
+    detached: bool
+
+
+class Walk:
+    """One walk over a state.
+
+    Args:
+        base: What messages call the state.
+
+    Attributes:
+        leaves: As in `Flat`.
+        aliases: As in `Flat`.
+        places: All arrays in the order in which they were met.
+        problems: What cannot be stored.
+    """
 
     def __init__(self, base: str) -> None:
         self.leaves: dict[str, Leaf] = {}
         self.aliases: dict[str, str] = {}
+        self.places: list[Place] = []
         self.problems: list[str] = []
         self._base = base
         self._keys: list[object] = []
@@ -131,38 +129,38 @@ class _Flattener:
         self._first: dict[Hashable, str] = {}
         self._frameworks = frameworks.present()
 
-    def node(self, value: object) -> JSON:
+    def whole(self, state: object) -> JSON:
+        """Returns the skeleton of the state.
+
+        Raises:
+            TreeError: Something in it cannot be stored.
+        """
+        skeleton = self._node(state)
+        if self.problems:
+            raise unstorable(self.problems)
+        return skeleton
+
+    def _node(self, value: object, *, detached: bool = False) -> JSON:
         """Returns the skeleton of a value; what cannot be stored becomes a problem and None."""
         try:
-            return self._node(value)
+            return self._encode(value, detached)
         except TreeError as error:
             advice = f"; {error.hint}" if error.hint else ""
             self.problems.append(f"{render(self._base, self._keys)}: {error.message}{advice}")
             return None
 
-    def _node(self, value: object) -> JSON:
-        scalar = _scalar(value)
-        if scalar is not _NO_SCALAR:
+    def _encode(self, value: object, detached: bool) -> JSON:
+        scalar = scalar_node(value)
+        if scalar is not NO_SCALAR:
             return scalar
         if isinstance(value, (dict, list, tuple)):
             return self._container(value)
-        leaf = self._leaf(value)
+        leaf = leaf_of(value, self._frameworks, detached=detached)
         if leaf is None:
             raise TreeError(f"{type(value)} cannot be stored", hint=_advice(value))
-        return self._array(leaf)
+        return self._array(leaf, detached)
 
-    def _leaf(self, value: object) -> Leaf | None:
-        if type(value) is np.ndarray:
-            return NumpyLeaf(value)
-        if type(value) is bytes:
-            return NumpyLeaf(np.frombuffer(value, np.uint8), kind="bytes")
-        for framework in self._frameworks:
-            leaf = framework.leaf(value)
-            if leaf is not None:
-                return leaf
-        return None
-
-    def _array(self, leaf: Leaf) -> Node:
+    def _array(self, leaf: Leaf, detached: bool) -> Node:
         name = array_name(self._keys)
         if name in self._paths:
             other = render(self._base, self._paths[name])
@@ -171,7 +169,9 @@ class _Flattener:
                 hint="give one of the two keys another name",
             )
         self._paths[name] = tuple(self._keys)
-        first = self._first.setdefault(leaf.identity, name)
+        identity = leaf.identity
+        first = self._first.setdefault(identity, name)
+        self.places.append(Place(first, leaf, identity, detached))
         if first == name:
             self.leaves[name] = leaf
         else:
@@ -193,14 +193,21 @@ class _Flattener:
 
     def _mapping(self, value: dict[object, object]) -> JSON:
         kind = type(value)
+        whole: Collection[object] | None = None
+        if isinstance(value, Detached):
+            kind, whole = dict, value.whole
         if kind is dict and all(_is_plain_key(key) for key in value):
-            return {str(key): self._below(key, part) for key, part in value.items()}
+            return {
+                str(key): self._below(key, part, detached=whole is not None and key not in whole)
+                for key, part in value.items()
+            }
         tag = _MAPPINGS.get(kind)
         if tag is None:
             raise TreeError(f"{kind} cannot be stored", hint=_advice(value))
         items: list[JSON] = []
         for key, part in value.items():
-            items.append([self._key(key), self._below(key, part)])
+            detached = whole is not None and key not in whole
+            items.append([self._key(key), self._below(key, part, detached=detached)])
         node: Node = {"$": tag, "items": items}
         # An ordered dict can carry attributes; torch keeps the modules' versions in one.
         attributes = {} if kind is dict else vars(value)
@@ -243,15 +250,16 @@ class _Flattener:
             "items": [self._below(fields[index], part) for index, part in parts],
         }
 
-    def _below(self, key: object, value: object) -> JSON:
+    def _below(self, key: object, value: object, *, detached: bool = False) -> JSON:
         self._keys.append(key)
         try:
-            return self.node(value)
+            return self._node(value, detached=detached)
         finally:
             self._keys.pop()
 
 
-_NO_SCALAR: Node = {}
+#: What `scalar_node` returns for a value that holds others, or is an array.
+NO_SCALAR: Node = {}
 _MAPPINGS: Mapping[type, str] = {dict: "dict", OrderedDict: "ordereddict", Counter: "counter"}
 
 
@@ -259,8 +267,12 @@ def _is_plain_key(key: object) -> bool:
     return type(key) is str and not key.startswith("$") and encodable(key)
 
 
-def _scalar(value: object) -> JSON:
-    """Returns the node of a value that holds no other, else `_NO_SCALAR`."""
+def scalar_node(value: object) -> JSON:
+    """Returns the node of a value that holds no other, else `NO_SCALAR`.
+
+    Raises:
+        TreeError: It cannot be stored.
+    """
     if value is None or value is True or value is False:
         return value
     if isinstance(value, Enum):
@@ -270,7 +282,7 @@ def _scalar(value: object) -> JSON:
         data = value.tobytes()[: value.dtype.itemsize]
         return {"$": "scalar", "dtype": describe(value.dtype), "base64": _base64(data)}
     encode = _SCALARS.get(type(value))
-    return _NO_SCALAR if encode is None else encode(value)
+    return NO_SCALAR if encode is None else encode(value)
 
 
 def key_node(key: object) -> JSON:
@@ -282,7 +294,7 @@ def key_node(key: object) -> JSON:
     if type(key) is tuple:
         return {"$": "tuple", "items": [key_node(part) for part in key]}
     if key is None or type(key) in (str, int, float, bool) or isinstance(key, Enum):
-        return _scalar(key)
+        return scalar_node(key)
     raise TreeError(
         f"{type(key)} cannot be stored",
         hint="use str, int, float, bool, None, tuples of them, or enum members",
@@ -332,7 +344,7 @@ def _datetime(value: datetime) -> Node:
 
 def _bytes(value: bytes) -> Node:
     short = len(value) <= MAX_INLINE_BYTES
-    return {"$": "bytes", "base64": _base64(value)} if short else _NO_SCALAR
+    return {"$": "bytes", "base64": _base64(value)} if short else NO_SCALAR
 
 
 def _base64(value: bytes) -> str:

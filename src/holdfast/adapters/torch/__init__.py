@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
-from holdfast.adapters.torch import arrays, files
+from holdfast.adapters.torch import arrays, copying, files
 from holdfast.adapters.torch.arrays import TorchLeaf
-from holdfast.adapters.torch.modules import Plain, match_module, module_state
+from holdfast.adapters.torch.module_source import ModuleSource
+from holdfast.adapters.torch.modules import match_module
+from holdfast.adapters.torch.optimizer_source import OptimizerSource
 from holdfast.adapters.torch.optimizers import match_optimizer, speaks_torch
-from holdfast.frameworks import Framework, Leaf, Match, StoredArray
+from holdfast.adapters.torch.sightings import TorchSighting
+from holdfast.frameworks import Framework, Leaf, Match, Sighting, StoredArray, Transfer
 
 _log = logging.getLogger(__name__)
 
@@ -28,20 +34,34 @@ class _Torch:
 
     def __init__(self) -> None:
         self._updates = 0
+        self._before: tuple[Callable[[], None], ...] = ()
+        register_optimizer_step_pre_hook(self._call_before)
         register_optimizer_step_post_hook(self._count)
+
+    def _call_before(self, *_: object) -> None:
+        for call in self._before:
+            call()
 
     def _count(self, *_: object) -> None:
         self._updates += 1
 
-    def leaf(self, value: object) -> Leaf | None:
+    def leaf(self, value: object, *, detached: bool = False) -> Leaf | None:
         """See `frameworks.Framework.leaf`."""
-        if isinstance(value, torch.Tensor):
-            return TorchLeaf(value)
-        return TorchLeaf(value.tensor, plain=True) if isinstance(value, Plain) else None
+        return TorchLeaf(value, plain=detached) if isinstance(value, torch.Tensor) else None
 
-    def copy_into(self, leaves: Sequence[Leaf], buffers: Sequence[memoryview]) -> None:
-        """See `frameworks.Framework.copy_into`."""
-        arrays.copy_into(leaves, buffers)
+    def sight(self, leaves: Sequence[Leaf]) -> Sighting:
+        """See `frameworks.Framework.sight`."""
+        return TorchSighting(leaves)
+
+    def prepare_copy(
+        self, leaves: Sequence[Leaf], buffers: Sequence[memoryview]
+    ) -> Callable[[Sequence[Leaf]], Transfer | None]:
+        """See `frameworks.Framework.prepare_copy`."""
+        return copying.prepare_copy(leaves, buffers)
+
+    def pin(self, memory: memoryview) -> Callable[[], None] | None:
+        """See `frameworks.Framework.pin`."""
+        return copying.pin(memory)
 
     def build(self, stored: StoredArray, buffer: memoryview, *, device: object) -> object:
         """See `frameworks.Framework.build`."""
@@ -51,12 +71,12 @@ class _Torch:
         """See `frameworks.Framework.cast`."""
         return arrays.cast(array, dtype)
 
-    def state(self, obj: object, *, path: str) -> object | None:
-        """See `frameworks.Framework.state`."""
+    def source(self, obj: object, *, path: str) -> Callable[[], object] | None:
+        """See `frameworks.Framework.source`."""
         if isinstance(obj, nn.Module):
-            return module_state(obj, path)
+            return ModuleSource(obj, path)
         if isinstance(obj, Optimizer) and speaks_torch(obj):
-            return obj.state_dict()
+            return OptimizerSource(obj)
         return None
 
     def match(self, obj: object, stored: object, *, path: str, partial: bool) -> Match | None:
@@ -102,6 +122,24 @@ class _Torch:
     def seeds(self) -> dict[str, object]:
         """See `frameworks.Framework.seeds`."""
         return {"cpu": torch.initial_seed()}
+
+    def resting(self, obj: object) -> Literal["all", "parameters"] | None:
+        """See `frameworks.Framework.resting`.
+
+        A module's buffers may change in any forward pass.
+        """
+        if isinstance(obj, nn.Module):
+            return "parameters"
+        return "all" if isinstance(obj, Optimizer) else None
+
+    def before_updates(self, call: Callable[[], None]) -> Callable[[], None]:
+        """See `frameworks.Framework.before_updates`."""
+        self._before = (*self._before, call)
+
+        def end() -> None:
+            self._before = tuple(other for other in self._before if other is not call)
+
+        return end
 
     def updates(self) -> int:
         """See `frameworks.Framework.updates`."""

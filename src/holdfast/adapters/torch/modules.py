@@ -14,21 +14,11 @@ from holdfast.errors import TreeError
 from holdfast.fitting import misfit, no_values
 from holdfast.frameworks import Build, Leaf, Match, StoredArray
 from holdfast.items import arrays_in
-from holdfast.tree import replace_arrays
+from holdfast.tree import Detached, replace_arrays
 
 _COMPILED = "_orig_mod"
 _PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _EXTRA = "_extra_state"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Plain:
-    """A module's parameter or buffer, to be stored as its state dict shows it.
-
-    It comes back detached: whether it is trained is a fact of the module, not of its state.
-    """
-
-    tensor: torch.Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,18 +36,17 @@ class _Entry:
     extra: bool
 
 
-def module_state(module: nn.Module, path: str) -> dict[str, object]:
+def module_state(module: nn.Module, path: str) -> Detached:
     """Returns parameters, persistent buffers and extra states, by their bare names.
 
     Raises:
         TreeError: Two of them have one name once the wrappers' prefixes are off.
     """
-    return {
-        name: Plain(entry.value)
-        if isinstance(entry.value, torch.Tensor) and not entry.extra
-        else entry.value
-        for name, entry in _entries(module, path).items()
-    }
+    entries = _entries(module, path)
+    return Detached(
+        ((name, entry.value) for name, entry in entries.items()),
+        whole=frozenset(name for name, entry in entries.items() if entry.extra),
+    )
 
 
 def _entries(module: nn.Module, path: str) -> dict[str, _Entry]:
@@ -78,6 +67,8 @@ def bare_name(module: nn.Module, key: str) -> str:
     That is ``_orig_mod`` of ``torch.compile`` anywhere, and ``module`` where it is the child of a
     data parallel wrapper.
     """
+    if _COMPILED not in key and "module" not in key:
+        return key
     kept = []
     here: nn.Module | None = module
     for part in key.split("."):
