@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import holdfast
-from bench import catalog_store
-from bench.catalog_writes import logging_rate, rebuilding_rate, retention
 from rich.console import Console
 from rich.table import Table
+
+import holdfast
+from bench import catalog_store
+from bench.catalog_writes import logging_rate, rebuilding_rate, saving
 
 Question = Callable[[holdfast.Store], Any]
 
@@ -106,7 +107,7 @@ def questions(runs: int) -> dict[str, tuple[Question, str | None]]:
         f"run = {study}/*": (page(where=f'run = "{study}/*"'), "5"),
         "run = nothing*": (page(where='run = "nothing*"'), "5"),
         "created_at < first hour": (page(where="created_at < 1700003600"), "5"),
-        "page 200 of 50 (limit 10,000)": (page(limit=10_000), None),
+        "newest 10,000, with all that is known of them": (page(limit=10_000), None),
         "runs()": (lambda store: store.runs(), None),
         "usage()": (lambda store: store.usage(), None),
     }
@@ -117,7 +118,7 @@ def main() -> None:
     """Makes the stores, measures, prints."""
     arguments = _arguments()
     if arguments.fresh:
-        _answer_afresh(arguments.folder, arguments.fresh, arguments.runs)
+        _answer_afresh(arguments)
         return
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="holdfast-catalog-") as name:
         rows = measure(Path(name), arguments)
@@ -130,38 +131,42 @@ def main() -> None:
 def measure(folder: Path, arguments: argparse.Namespace) -> list[Row]:
     """Returns all rows."""
     large = folder / "large"
-    made = catalog_store.make_store(large, arguments.checkpoints, arguments.runs)
+    made = catalog_store.make_store(
+        large, checkpoints=arguments.checkpoints, runs=arguments.runs, catalog=arguments.catalog
+    )
     rows = [Row("filling a catalog", made.checkpoints / made.seconds, unit="rows/s")]
+    rows += _asking(large, arguments)
+    for title, taken, target in saving(large, catalog=arguments.catalog, tiny=arguments.tiny):
+        rows.append(_row(title, taken, target=target))
+    rate = rebuilding_rate(folder / "real", checkpoints=200 if arguments.tiny else 20_000)
+    rows.append(Row("reindex() of manifests on disk", rate, unit="rows/s"))
+    for metrics in (1, 10, 100):
+        found = logging_rate(folder / "logged", metrics, tiny=arguments.tiny)
+        title = f"step() with {metrics} metrics"
+        target = "100,000" if metrics == 10 else None
+        rate = found.points_per_s
+        rows.append(Row(f"{title}, until durable", rate, unit="points/s", target=target))
+        rows.append(_row(title, found.steps_ms, target="0.05" if metrics == 1 else None))
+    return rows
+
+
+def _asking(large: Path, arguments: argparse.Namespace) -> list[Row]:
     asked = questions(arguments.runs)
-    fresh = {
-        name: _fresh(large, name, arguments) for name in (*asked, "open") if not arguments.tiny
-    }
-    opens = _samples(lambda: holdfast.open(large).close(), budget_s=_BUDGET_S)
-    rows.append(_row("open()", opens, fresh=fresh.get("open"), target="200"))
-    with holdfast.open(large) as store:
+    budget_s = 0.0 if arguments.tiny else _BUDGET_S
+
+    def opened() -> holdfast.Store:
+        return holdfast.open(large, catalog=arguments.catalog)
+
+    def fresh(name: str) -> float | None:
+        return None if arguments.tiny else _fresh(large, name, arguments)
+
+    opens = _samples(lambda: opened().close(), budget_s=budget_s)
+    rows = [_row("open()", opens, fresh=fresh("open"), target="200")]
+    with opened() as store:
         for name, (question, target) in asked.items():
             question(store)
-            taken = _samples(
-                lambda question=question: question(store),  # type: ignore[misc]
-                budget_s=0.0 if arguments.tiny else _BUDGET_S,
-            )
-            rows.append(_row(name, taken, fresh=fresh.get(name), target=target))
-    for title, milliseconds, target in retention(large, tiny=arguments.tiny):
-        rows.append(_row(title, milliseconds, target=target))
-    rows += [Row(*line) for line in ()]
-    rate = rebuilding_rate(folder / "real", checkpoints=200 if arguments.tiny else 20_000)
-    rows.append(Row("reindex(), checkpoints on disk", rate, unit="rows/s"))
-    for metrics in (1, 10, 100):
-        found = logging_rate(folder / f"logged-{metrics}", metrics, tiny=arguments.tiny)
-        rows.append(
-            Row(
-                f"step() with {metrics} metrics, until durable",
-                found.points_per_s,
-                unit="points/s",
-                target="100,000",
-            )
-        )
-        rows.append(_row(f"one such step()", found.steps_ms))
+            taken = _samples(partial(question, store), budget_s=budget_s)
+            rows.append(_row(name, taken, fresh=fresh(name), target=target))
     return rows
 
 
@@ -188,6 +193,7 @@ def _fresh(store: Path, name: str, arguments: argparse.Namespace) -> float:
     """Returns the median milliseconds of a question as the first one of a fresh process."""
     command = [sys.executable, "-m", "bench.catalog", "--fresh", name, "--folder", str(store)]
     command += ["--runs", str(arguments.runs)]
+    command += ["--catalog", arguments.catalog] if arguments.catalog else []
     found = [
         float(subprocess.run(command, capture_output=True, check=True, cwd=_ROOT).stdout)
         for _ in range(3)
@@ -195,11 +201,11 @@ def _fresh(store: Path, name: str, arguments: argparse.Namespace) -> float:
     return statistics.median(found)
 
 
-def _answer_afresh(folder: Path, name: str, runs: int) -> None:
+def _answer_afresh(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    with holdfast.open(folder) as store:
-        if name != "open":
-            question = questions(runs)[name][0]
+    with holdfast.open(arguments.folder, catalog=arguments.catalog) as store:
+        if arguments.fresh != "open":
+            question = questions(arguments.runs)[arguments.fresh][0]
             began = time.perf_counter()
             question(store)
         print((time.perf_counter() - began) * 1e3)
@@ -212,6 +218,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tiny", action="store_true", help="a quick pass, for correctness only")
     parser.add_argument("--json", action="store_true", help="rows as JSON")
     parser.add_argument("--folder", type=Path, help="where to write (default: a temporary folder)")
+    parser.add_argument("--catalog", help="another place for the catalog (default: in the store)")
     parser.add_argument("--fresh", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.tiny:
@@ -229,7 +236,7 @@ def _show(rows: list[Row], arguments: argparse.Namespace) -> None:
         numbers = (row.median, row.p95, row.worst, row.fresh)
         shown = ["" if number is None else f"{number:,.2f}" for number in numbers]
         table.add_row(row.what, *shown, row.target or "", row.unit)
-    Console(width=110).print(table)
+    Console(width=140).print(table)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import holdfast
@@ -20,7 +21,6 @@ from holdfast.engine import names
 from holdfast.engine.journal import encode_line
 from holdfast.engine.manifest import Manifest, StoredItem, encode
 from holdfast.lifecycle.place import Place
-from holdfast.lifecycle.reindex import gather
 from holdfast.model import (
     CheckpointInfo,
     CheckpointRecord,
@@ -45,14 +45,47 @@ class Made:
     """A store that was made.
 
     Attributes:
-        runs: Names of its runs, without those that are real throughout.
-        checkpoints: How many checkpoints it has in all.
-        seconds: How long the catalog took to be filled.
+        checkpoints: How many checkpoints it has.
+        seconds: How long its catalog took to be filled.
     """
 
-    runs: tuple[str, ...]
     checkpoints: int
     seconds: float
+
+
+def make_store(folder: Path, *, checkpoints: int, runs: int, catalog: str | None = None) -> Made:
+    """Makes a store of so many checkpoints in so many runs, in one filling of its catalog."""
+    each = checkpoints // runs
+    with holdfast.open(folder, catalog=catalog) as store:
+        place = store._place
+        seconds = 0.0
+        began = time.perf_counter()
+        with place.catalog.rebuilding():
+            seconds += time.perf_counter() - began
+            for number, run in enumerate(run_names(runs)):
+                facts = facts_of(place, run, number, each)
+                began = time.perf_counter()
+                place.catalog.replace_run(facts)
+                seconds += time.perf_counter() - began
+            began = time.perf_counter()
+        seconds += time.perf_counter() - began
+        _make_answers_real(place, run_names(runs)[runs // 2])
+    return Made(each * runs, seconds)
+
+
+def _make_answers_real(place: Place, run: str) -> None:
+    """Writes the manifests of what `best` and `latest` answer, over all runs and within one."""
+    for within in (None, run):
+        answers = [
+            place.catalog.best("val_loss", "min", run=within),
+            place.catalog.best("accuracy", "max", run=within),
+            place.catalog.latest(within),
+        ]
+        for record in answers:
+            assert record is not None
+            if not place.has_manifest(record.info.run, record.info.id):
+                write_manifest(place, record.info)
+                place.mark_seen(record.info.run)
 
 
 def run_names(count: int) -> list[str]:
@@ -136,16 +169,13 @@ def _records(
         info = _info(run, index, created_at, metrics, kind=kind)
         if kind == "full":
             own = _shard(info.id)
-            shards = {frozen: _SHARD_NBYTES, own: _SHARD_NBYTES}
-            info = holdfast.CheckpointInfo(
-                **{
-                    **{name: getattr(info, name) for name in info.__slots__},
-                    "shards": shards,
-                    "items": ("model", "optimizer"),
-                    "item_shards": {"model": (frozen,), "optimizer": (own,)},
-                    "tags": ("prod",) if chance.random() < 0.0005 else (),
-                    "pinned": chance.random() < 0.001,
-                }
+            info = replace(
+                info,
+                shards={frozen: _SHARD_NBYTES, own: _SHARD_NBYTES},
+                items=("model", "optimizer"),
+                item_shards={"model": (frozen,), "optimizer": (own,)},
+                tags=("prod",) if chance.random() < 0.0005 else (),
+                pinned=chance.random() < 0.001,
             )
         yield CheckpointRecord(
             info,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from holdfast.policy.retention import KeepPolicy
 _SAVES = 60
 
 
-def saving(folder: Path, *, tiny: bool) -> Iterator[tuple[str, list[float], str | None]]:
+def saving(
+    folder: Path, *, catalog: str | None, tiny: bool
+) -> Iterator[tuple[str, list[float], str | None]]:
     """Yields title, milliseconds and target of a save's parts, in runs of several sizes.
 
     The runs lie in the large store, so that each write goes into tables of their real size. The
@@ -28,51 +30,47 @@ def saving(folder: Path, *, tiny: bool) -> Iterator[tuple[str, list[float], str 
         policies: dict[str, KeepPolicy] = {
             "best(10) | latest(2)": keep.best(10, "loss") | keep.latest(2),
             "all()": keep.all(),
-            "every(100) | best(10) | newer_than": (
-                keep.every(steps=1) | keep.best(10, "loss") | keep.newer_than(days=10_000)
-            ),
+            "newer_than | best(10)": keep.newer_than(days=10_000) | keep.best(10, "loss"),
         }
-        for title, policy in policies.items():
-            with holdfast.open(folder) as store:
-                run = f"real/{checkpoints}-{len(title)}"
+        for number, (title, policy) in enumerate(policies.items()):
+            run = f"real/{checkpoints}-{number}"
+            with holdfast.open(folder, catalog=catalog) as store:
                 catalog_store.make_real_run(store._place, run, checkpoints)
-            whole, parts = _saves(folder, run, policy, count=3 if tiny else _SAVES)
+            with holdfast.open(folder, catalog=catalog) as store:
+                parts = _saves(store, run, policy, count=3 if tiny else _SAVES)
             size = f"run of {checkpoints:,}, {title}"
-            yield f"save().wait(), {size}", whole, None
-            yield f"  of which clean-up, {size}", parts["retain"], "5"
-            yield f"  of which catalog, per transaction, {size}", parts["index"], "0.5"
+            yield f"save().wait(), {size}", parts["whole"], None
+            yield f"  clean-up of one save, {size}", parts["clean-up"], "5"
+            yield f"  one write to the catalog, {size}", parts["write"], "0.5"
 
 
 def _saves(
-    folder: Path, name: str, policy: KeepPolicy, *, count: int
-) -> tuple[list[float], dict[str, list[float]]]:
+    store: holdfast.Store, name: str, policy: KeepPolicy, *, count: int
+) -> dict[str, list[float]]:
+    parts: dict[str, list[float]] = {"whole": [], "clean-up": [], "write": []}
     state = {"value": 0}
-    whole: list[float] = []
-    parts: dict[str, list[float]] = {"retain": [], "index": []}
-    with (
-        holdfast.open(folder) as store,
-        store.run(name, metric="loss", save=when.never(), keep=policy) as run,
-    ):
+    with store.run(name, metric="loss", save=when.never(), keep=policy) as run:
         run.attach(model=state)
-        _time(run._session.saver, "retain", parts["retain"])
         # The first clean-up meets all that was there before the policy was.
         run.save(10**7, {"loss": 0.5}).wait()
         run.wait()
-        taken = _timed_catalog(store, parts["index"])
-        for samples in parts.values():
-            samples.clear()
-        for number in range(count):
-            state["value"] = number
-            began = time.perf_counter()
-            run.save(10**7 + 1 + number, {"loss": 1 / (number + 1)}).wait()
-            run.wait()
-            whole.append((time.perf_counter() - began) * 1e3)
-        taken()
-    return whole, parts
+        with (
+            _timing(type(store._place), "index", parts["write"]),
+            _timing(type(run._session.saver), "retain", parts["clean-up"]),
+        ):
+            for number in range(count):
+                state["value"] = number
+                began = time.perf_counter()
+                run.save(10**7 + 1 + number, {"loss": 1 / (number + 1)}).wait()
+                parts["whole"].append((time.perf_counter() - began) * 1e3)
+                run.wait()
+    return parts
 
 
-def _time(owner: Any, name: str, samples: list[float]) -> None:
-    call = getattr(owner, name)
+@contextmanager
+def _timing(kind: Any, name: str, samples: list[float]) -> Iterator[None]:
+    """Adds what each call of a method takes, in milliseconds, while the block lasts."""
+    call = getattr(kind, name)
 
     def timed(*arguments: Any, **options: Any) -> Any:
         began = time.perf_counter()
@@ -81,26 +79,11 @@ def _time(owner: Any, name: str, samples: list[float]) -> None:
         finally:
             samples.append((time.perf_counter() - began) * 1e3)
 
-    setattr(owner, name, timed)
-
-
-def _timed_catalog(store: holdfast.Store, samples: list[float]) -> Callable[[], None]:
-    """Times each transaction of the catalog from its begin to its commit; returns what ends it."""
-    kind = type(store._place)
-    index = kind.index
-
-    def timed(place: Any, write: Any) -> bool:
-        began = time.perf_counter()
-        done = index(place, write)
-        samples.append((time.perf_counter() - began) * 1e3)
-        return done
-
-    kind.index = timed  # type: ignore[method-assign]
-
-    def end() -> None:
-        kind.index = index  # type: ignore[method-assign]
-
-    return end
+    setattr(kind, name, timed)
+    try:
+        yield
+    finally:
+        setattr(kind, name, call)
 
 
 def rebuilding_rate(folder: Path, *, checkpoints: int) -> float:
@@ -151,7 +134,3 @@ def logging_rate(folder: Path, metrics: int, *, tiny: bool) -> Logged:
         assert len(store["logged"].steps()) == calls
     shutil.rmtree(folder)
     return Logged(calls * metrics / seconds, taken)
-
-
-if __name__ == "__main__":
-    sys.exit("run python -m bench.catalog")

@@ -158,12 +158,14 @@ class Saver:
                 checkpoint = self._save(draft, snapshot, best_before)
             finally:
                 snapshot.release()
-                self.watch.end()
             self.counters.writes_s.append(time.perf_counter() - copied)
             return checkpoint
 
         def settle(error: HoldfastError | None) -> None:
-            self._count(draft, error)
+            try:
+                self._count(draft, error)
+            finally:
+                self.watch.end()
 
         def drop() -> None:
             snapshot.release()
@@ -173,9 +175,15 @@ class Saver:
         def after() -> None:
             # A policy that does not see the newest checkpoint would judge by the others alone.
             if self._indexed:
-                self.retain()
+                self.watch.begin(draft.step, 0, phase="cleaning up")
+                try:
+                    self.retain()
+                finally:
+                    self.watch.end()
 
         job = Job(work, settle=settle, drop=drop, after=after, before_wait=self.copier.join)
+        # The thread may be stuck before it comes to this: writing rows of the journal, say.
+        self.watch.queue(draft.step, snapshot.nbytes)
         self._worker.submit(job)
         if self.copier.is_too_large(snapshot.nbytes):
             self._wait_in_place(snapshot)
@@ -250,18 +258,24 @@ class Saver:
             "metrics": encode_numbers(draft.metrics),
             "awaiting": list(draft.awaiting),
         }
-        journal_nbytes = self._recorder.flush(
-            note, durable=True, index=lambda catalog: catalog.mark_pending(self._run, draft.id)
-        )
+
+        def journal() -> int:
+            nbytes = self._recorder.flush(
+                note, durable=True, index=lambda catalog: catalog.mark_pending(self._run, draft.id)
+            )
+            self._place.storage.sync_folder(names.folder_of_run(self._run))
+            return nbytes
+
         # Outside of what cleans up: a folder that is there already is not this save's.
-        self._place.storage.make_folder(draft.folder, exclusive=True)
+        self._place.storage.make_folder(draft.folder, exclusive=True, durable=False)
         try:
             committed = commit(
                 self._place.storage,
-                replace(draft, journal_nbytes=journal_nbytes),
+                draft,
                 snapshot,
                 parent=self._parent,
                 links=self._place.links,
+                journal=journal,
                 tell=self.watch.move,
             )
         except BaseException:

@@ -75,13 +75,20 @@ class SaveWatch:
         self._began = self._moved = 0.0
         self._told = False
 
-    def begin(self, step: int, nbytes: int) -> None:
-        """Notes that the save of a step begins."""
+    def queue(self, step: int, nbytes: int) -> None:
+        """Notes that a save is about to begin, unless one is under way."""
+        if self._step is None:
+            self.begin(step, nbytes, phase="queued")
+
+    def begin(self, step: int, nbytes: int, *, phase: str = "starting") -> None:
+        """Notes that the save of a step begins, or what follows it."""
         with self._lock:
-            self._step, self._nbytes, self._written = step, nbytes, 0
-            self._phase = "starting"
+            self._nbytes, self._written = nbytes, 0
+            self._phase = phase
             self._began = self._moved = self._clock()
             self._told = False
+            # Last: others look at the time once there is a step.
+            self._step = step
 
     def move(self, phase: str, nbytes: int = 0) -> None:
         """Notes that it got on: what it does now, and how many bytes more are written."""

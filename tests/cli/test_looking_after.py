@@ -113,7 +113,11 @@ def test_usage_counts_shared_bytes_once(ask, original):
     data = ask(original, "usage", "--json").data
     assert data["runs"].keys() == {"digits-cnn", "study/trial-7"}
     assert data["stored_nbytes"] < sum(run["stored_nbytes"] for run in data["runs"].values())
-    assert "sharing saves" in ask(original, "usage").out
+    assert data["saved_nbytes"] == max(0, data["nbytes"] - data["stored_nbytes"])
+    shown = ask(original, "usage").out
+    assert "LOGICAL" in shown
+    assert "STORED" in shown
+    assert "sharing saves" in shown
 
 
 def test_usage_stands_against_its_budget(ask, original):

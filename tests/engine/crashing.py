@@ -1,9 +1,11 @@
 """A small training that is killed at a chosen call, and what must hold afterwards.
 
-Run as ``python -m tests.engine.crashing MODE FOLDER STRIDE``: it forks one training per state, for
-an interpreter that has imported everything starts a training in no time. MODE is ``seam`` (the
+Run as ``python -m tests.engine.crashing MODE SIZE FOLDER STRIDE``: it forks one training per state,
+for an interpreter that has imported everything starts a training in no time. MODE is ``seam`` (the
 n-th call of `Posix` ends the process) or ``strace`` (the kernel kills it at the n-th system call).
-The last line of its output is JSON: what was explored.
+SIZE is ``small``, or ``large``: as if the state had many megabytes, its shards are foreseen, and
+written in several pieces past the page cache. The last line of its output is JSON: what was
+explored.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import numpy as np
 
 import holdfast
 from holdfast import keep, placing, when
-from holdfast.storage import LocalStorage
+from holdfast.engine import foreseen
+from holdfast.storage import LocalStorage, draft, local
 from tests.storage.faulty import WatchedPosix
 
 RUN = "study/cnn"
@@ -32,6 +35,20 @@ SYSTEM_CALLS = [
     "openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat2", "link", "linkat",
     "unlink", "unlinkat", "mkdir", "rmdir", "flock", "ftruncate", "fchmod",
 ]  # fmt: skip
+
+
+#: Numbers that change from step to step, in 8 bytes each.
+CHANGING = {"small": 64, "large": 3000}
+chosen = {"size": "small"}
+
+
+def choose(size):
+    """Makes the states of this size, and of the large ones a few kilobytes take the long way."""
+    chosen["size"] = size
+    if size == "large":
+        foreseen._MIN_NBYTES = foreseen._PIECE_NBYTES = 8192
+        local._DIRECT_NBYTES = draft._GATHER_NBYTES = 8192
+        draft._PIECE_NBYTES = draft._STRAIGHT_NBYTES = 4096
 
 
 class Model:
@@ -48,7 +65,8 @@ class Model:
 
 
 def arrays(step):
-    return {"encoder": np.ones(20_000, "<f4"), "head": np.full(64, step, "<f8")}
+    head = np.full(CHANGING[chosen["size"]], step, "<f8")
+    return {"encoder": np.ones(20_000, "<f4"), "head": head}
 
 
 def open_run(store):
@@ -134,16 +152,18 @@ def manifests(root):
 
 
 class Ending:
-    """Ends the process at the n-th call of `Posix`; counts them up to then."""
+    """Ends the process at the n-th call of `Posix`, and notes which it was; counts them."""
 
-    def __init__(self, number):
+    def __init__(self, number, note):
         self.left = number
+        self.note = note
         self.count = 0
         self.posix = WatchedPosix(self._before)
 
-    def _before(self, _name, _arguments):
+    def _before(self, name, _arguments):
         self.count += 1
         if self.count == self.left:
+            self.note.write_text(name)
             os._exit(KILLED)
 
 
@@ -165,17 +185,17 @@ def status_of(child):
 
 
 def end_at_call(root, promises, number):
-    """Trains in a child until the n-th call; returns the count when it made fewer."""
+    """Trains in a child until the n-th call; returns how many it made, or that call's name."""
 
     def act():
-        ending = Ending(number)
+        ending = Ending(number, promises.with_name("call"))
         placing.LocalStorage = functools.partial(LocalStorage, posix=ending.posix)
         train(root, promises)
         (root / "calls").write_text(str(ending.count))
 
     status = status_of(fork(act))
     assert status in (0, KILLED), status
-    return int((root / "calls").read_text()) if status == 0 else None
+    return int((root / "calls").read_text()) if status == 0 else (root.parent / "call").read_text()
 
 
 def kill_at_system_call(root, promises, name, number, log=None):
@@ -210,9 +230,9 @@ def sweep_seam(folder, stride):
     total = end_at_call(*fresh(folder), 0)
     for number in range(1, total + 1, stride):
         root, promises = fresh(folder)
-        end_at_call(root, promises, number)
+        call = end_at_call(root, promises, number)
         check(root, promises)
-        explored["Posix"] += 1
+        explored[call if isinstance(call, str) else "none"] += 1
     return explored
 
 
@@ -256,4 +276,5 @@ def fresh(folder):
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
     sweep = {"seam": sweep_seam, "strace": sweep_system_calls}[sys.argv[1]]
-    print(json.dumps(sweep(Path(sys.argv[2]), int(sys.argv[3]))))
+    choose(sys.argv[2])
+    print(json.dumps(sweep(Path(sys.argv[3]), int(sys.argv[4]))))

@@ -77,7 +77,7 @@ def test_what_is_asked_for_is_waited_for_and_what_is_known_is_told_at_once():
         return Findings(array.name, finite=True)
 
     arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays, look=look) as hashes:
+    with HashAhead(arrays, alongside=int, look=look) as hashes:
         assert hashes[arrays[0]].digest == "a"
         assert [array.name for array in hashes.so_far(arrays)] == ["a"]
         gate.set()
@@ -93,11 +93,12 @@ def test_a_failure_to_look_is_raised_where_the_array_is_asked_for():
         return Findings(array.name, finite=True)
 
     arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays, look=look) as hashes:
+    with HashAhead(arrays, alongside=int, look=look) as hashes:
         assert hashes[arrays[0]].digest == "a"
-        with pytest.raises(MemoryError, match="no room"):
-            hashes[arrays[1]]
-        assert hashes[arrays[2]].digest == "c"
+        # Nothing is worth going on with then: whatever is asked for raises it.
+        for array in arrays[1:]:
+            with pytest.raises(MemoryError, match="no room"):
+                hashes[array]
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -107,48 +108,52 @@ def test_leaving_early_ends_the_looking():
 
     def look(array):
         looked.append(array.name)
-        begun.set()
-        assert gate.wait(60)
+        if array.name != "t00":
+            begun.set()
+            assert gate.wait(60)
         return Findings(array.name, finite=True)
 
     arrays = arrays_of({f"t{n:02}": numbers(10) for n in range(20)})
-    opener = threading.Timer(0, gate.set)
-    with HashAhead(arrays, look=look) as hashes:
+    with HashAhead(arrays, alongside=int, look=look) as hashes:
         assert begun.wait(60)
-        # Opened only once leaving has begun to wait for what is under way.
-        leaving = hashes._pool.shutdown
-
-        def shutdown(**options):
-            opener.start()
-            leaving(**options)
-
-        hashes._pool.shutdown = shutdown
-    assert len(looked) <= hashing._THREADS
+        hashes._stopped = True
+        gate.set()
+    assert len(looked) <= 1 + hashing._THREADS
 
 
-def test_where_no_thread_starts_any_more_the_caller_looks(monkeypatch, small_batches):
-    class NoThreads:
-        def __init__(self, *_, **__):
-            self.left = 1
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("started", [0, 1])
+def test_where_no_thread_starts_any_more_the_caller_looks(monkeypatch, started):
+    class Threads(threading.Thread):
+        left = started
 
-        def submit(self, work, *arguments):
-            if not self.left:
-                raise RuntimeError("cannot schedule new futures after interpreter shutdown")
-            self.left -= 1
-            work(*arguments)
-            return Done()
+        def start(self):
+            if not Threads.left:
+                raise RuntimeError("can't create new thread at interpreter shutdown")
+            Threads.left -= 1
+            super().start()
 
-        def shutdown(self, **_):
-            pass
-
-    class Done:
-        def result(self):
-            return None
-
-    monkeypatch.setattr(hashing, "ThreadPoolExecutor", NoThreads)
+    monkeypatch.setattr(hashing.threading, "Thread", Threads)
     arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays) as hashes:
+    with HashAhead(arrays, alongside=lambda: "durable") as hashes:
         assert [hashes[array] for array in arrays] == [look_at(array) for array in arrays]
+        assert hashes.beside == "durable"
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_what_goes_alongside_is_done_first_and_its_failure_is_heard():
+    seen = []
+
+    def fail():
+        seen.append("beside")
+        raise OSError("the journal")
+
+    arrays = arrays_of({name: numbers(10) for name in "abc"})
+    with HashAhead(arrays, alongside=fail) as hashes, pytest.raises(OSError, match="journal"):
+        _ = hashes.beside
+    with pytest.raises(OSError, match="journal"), HashAhead((), alongside=fail) as hashes:
+        _ = hashes.beside
+    assert seen == ["beside"] * 2
 
 
 def test_an_array_without_elements_has_the_digest_of_no_bytes():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -29,6 +30,7 @@ def commit(
     *,
     parent: ParentShards | None = None,
     links: bool = True,
+    journal: Callable[[], int] = lambda: 0,
     tell: Tell = lambda phase, nbytes: None,
 ) -> Committed:
     """Makes a checkpoint exist; on return it survives any crash.
@@ -36,10 +38,12 @@ def commit(
     Args:
         storage: The store's files.
         draft: The manifest but for its items and byte counts. Its folder exists, is empty, and
-            its name is durable; so is the journal up to `journal_nbytes`.
+            its name becomes durable by `journal`.
         snapshot: The state. It is not given back here.
         parent: Shards that may be reused.
         links: Whether the medium has hard links.
+        journal: Makes what the manifest relies on durable, and returns the length of the journal
+            by then. Called by another thread, while the shards are written.
         tell: Called as it gets on: what it does now, and how many bytes more are written.
 
     Raises:
@@ -55,13 +59,15 @@ def commit(
         for name, copy in snapshot.items.items()
     ]
     with ExitStack() as stack:
-        hashes = stack.enter_context(HashAhead([a for writer in writers for a in writer.arrays]))
+        arrays = [array for writer in writers for array in writer.arrays]
+        hashes = stack.enter_context(HashAhead(arrays, alongside=journal))
         for writer in writers:
             stack.callback(writer.discard)
         for writer in writers:
             writer.begin(snapshot, hashes)
         for writer in writers:
             writer.finish(snapshot, hashes)
+        journal_nbytes = hashes.beside
     # Asked last: nothing of the snapshot is read from here on.
     snapshot.require_whole()
     tell("publishing", 0)
@@ -70,6 +76,7 @@ def commit(
     items = {writer.item: writer.stored for writer in writers}
     manifest = replace(
         draft,
+        journal_nbytes=journal_nbytes,
         items=items,
         nbytes=sum(item.nbytes for item in items.values()),
         stored_nbytes=sum(writer.written for writer in writers),

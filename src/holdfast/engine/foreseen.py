@@ -67,7 +67,7 @@ class ForeseenShard:
         storage: LocalStorage,
         folder: str,
         snapshot: Snapshot,
-        hashes: HashAhead,
+        hashes: HashAhead[int],
         *,
         tell: Tell,
     ) -> None:
@@ -90,7 +90,7 @@ class ForeseenShard:
                 draft.append(piece)
                 tell("writing", len(piece))
 
-    def _is_wrong(self, hashes: HashAhead) -> bool:
+    def _is_wrong(self, hashes: HashAhead[int]) -> bool:
         """Returns whether so much has stayed the same that it gets a shard of its own."""
         found = hashes.so_far(self.arrays)
         same = (a.nbytes for a, one in found.items() if self._before.get(a.name) == one.digest)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Generic, Self, TypeVar
 
 from blake3 import blake3
 
@@ -15,7 +16,10 @@ from holdfast.engine.finite import PIECE_NBYTES, finite_check
 from holdfast.engine.layout import ArrayCopy
 from holdfast.engine.spreading import batches
 
-_THREADS = 2
+T = TypeVar("T")
+
+_THREADS: Final = 2
+_AT_ONCE_NBYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,14 @@ def look_at(array: ArrayCopy) -> Findings:
     return Findings(digest.hexdigest(), finite)
 
 
-class HashAhead:
+class HashAhead(Generic[T]):
     """Findings about arrays, in the order in which they are going to be asked for.
+
+    Its threads do not keep a process from ending: a medium that hangs must not do that.
 
     Args:
         arrays: The first ones first.
+        alongside: Called by one of the threads first: work that the medium is waited for with.
         look: Called by several threads with one array each.
     """
 
@@ -57,25 +64,36 @@ class HashAhead:
         self,
         arrays: Sequence[ArrayCopy],
         *,
+        alongside: Callable[[], T],
         look: Callable[[ArrayCopy], Findings] = look_at,
     ) -> None:
-        self._found: dict[ArrayCopy, Findings] = {}
         self._look = look
-        self._stopped = threading.Event()
-        self._futures: dict[ArrayCopy, Future[None]] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._found: dict[ArrayCopy, Findings] = {}
+        self._beside: list[T] = []
+        self._error: BaseException | None = None
+        self._stopped = False
+        self._news = threading.Condition()
+        self._threads: list[threading.Thread] = []
         parts = batches(arrays, lambda array: array.nbytes)
-        if len(parts) <= 1:
-            self._do(arrays)
-            return
-        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="holdfast-hash")
-        try:
-            for part in parts:
-                future = self._pool.submit(self._do, part)
-                self._futures.update(dict.fromkeys(part, future))
-        except RuntimeError:
-            # Once the script has ended no thread starts any more; its last save goes on alone.
-            self._do([array for array in arrays if array not in self._futures])
+        self._tasks: deque[Callable[[], None]] = deque([lambda: self._beside.append(alongside())])
+        self._tasks.extend(functools.partial(self._do, part) for part in parts)
+        if arrays and arrays[0].nbytes <= _AT_ONCE_NBYTES:
+            # It is asked for at once, so that a whole batch would be waited for.
+            self._do(arrays[:1])
+        if len(parts) > 1:
+            self._start()
+        if not self._threads:
+            self._work()
+
+    def _start(self) -> None:
+        for _ in range(_THREADS):
+            thread = threading.Thread(target=self._work, name="holdfast-hash", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                # Once the script has ended no thread starts any more; its last save goes on alone.
+                return
+            self._threads.append(thread)
 
     def __enter__(self) -> Self:
         return self
@@ -86,23 +104,49 @@ class HashAhead:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stopped.set()
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._stopped = True
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def beside(self) -> T:
+        """What `alongside` returned, waiting for it; raises what any of the work raised."""
+        self._wait(lambda: bool(self._beside))
+        return self._beside[0]
 
     def __getitem__(self, array: ArrayCopy) -> Findings:
-        """Returns what was found about an array, waiting for it; raises what looking raised."""
-        future = self._futures.get(array)
-        if future is not None:
-            future.result()
+        """Returns what was found about an array, waiting for it; raises what the work raised."""
+        if array not in self._found:
+            self._wait(lambda: array in self._found)
         return self._found[array]
 
     def so_far(self, arrays: Iterable[ArrayCopy]) -> Mapping[ArrayCopy, Findings]:
         """Returns what is known by now, without waiting."""
         return {array: self._found[array] for array in arrays if array in self._found}
 
+    def _wait(self, ready: Callable[[], bool]) -> None:
+        with self._news:
+            self._news.wait_for(lambda: ready() or self._error is not None)
+        if self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        while self._tasks and not self._stopped and self._error is None:
+            try:
+                task = self._tasks.popleft()
+            except IndexError:
+                # The other thread was faster.
+                return
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - raised by whoever asks
+                self._error = error
+            with self._news:
+                self._news.notify_all()
+
     def _do(self, arrays: Iterable[ArrayCopy]) -> None:
         for array in arrays:
-            if self._stopped.is_set():
+            if self._stopped:
                 return
-            self._found[array] = self._look(array)
+            if array not in self._found:
+                self._found[array] = self._look(array)

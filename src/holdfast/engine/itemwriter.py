@@ -116,14 +116,15 @@ class ItemWriter:
         before = {entry.name: entry.digest for header in headers for entry in header.tensors}
         self._foreseen = tuple(foresee(copy, parent.changed.get(item, ()), before))
         first = [array for shard in self._foreseen for array in shard.arrays]
-        self.arrays = [*first, *(a for a in copy.arrays if a not in set(first))]
+        seen = set(first)
+        self.arrays = [*first, *(array for array in copy.arrays if array not in seen)]
 
-    def begin(self, snapshot: Snapshot, hashes: HashAhead) -> None:
+    def begin(self, snapshot: Snapshot, hashes: HashAhead[int]) -> None:
         """Writes what is foreseen, while it is being hashed."""
         for shard in self._foreseen:
             shard.write(self._storage, self._folder, snapshot, hashes, tell=self._tell)
 
-    def finish(self, snapshot: Snapshot, hashes: HashAhead) -> None:
+    def finish(self, snapshot: Snapshot, hashes: HashAhead[int]) -> None:
         """Links or writes the item's shards and its index; the folder is not synced."""
         copy = self._copy
         found = {array: hashes[array] for array in copy.arrays}
