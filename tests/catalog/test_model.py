@@ -76,6 +76,11 @@ class CatalogMachine(RuleBasedStateMachine):
             before, metrics={**before.info.metrics, **metrics}, tags=tags, damaged=flag
         )
 
+    @rule(run=RUNS)
+    def forget(self, run: str) -> None:
+        self.catalog.forget_run(run)
+        self.plain = {name: one for name, one in self.plain.items() if one.info.run != run}
+
     @rule(run=RUNS, records=st.lists(RECORDS, max_size=4, unique_by=lambda one: one.info.id))
     def replace_run(self, run: str, records: list[CheckpointRecord]) -> None:
         own = tuple(record for record in records if record.info.run == run)
@@ -127,6 +132,7 @@ class CatalogMachine(RuleBasedStateMachine):
         for run, other in (("a", "b"), ("b", "a")):
             alone = shards[run].keys() - shards[other].keys()
             if run in usage.runs:
+                assert usage.runs[run].checkpoints == len(self.of(run))
                 assert usage.runs[run].stored_nbytes == sum(shards[run].values())
                 assert usage.runs[run].unique_nbytes == sum(shards[run][name] for name in alone)
                 assert usage.runs[run].nbytes == sum(one.nbytes for one in self.of(run))

@@ -1,6 +1,7 @@
 """Digests and finiteness, found in one reading, by threads ahead of whoever asks."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -67,6 +68,10 @@ def small_batches(monkeypatch):
     monkeypatch.setattr(spreading, "_BATCH_NBYTES", 1)
 
 
+def nothing():
+    """Is done alongside, where a test is about something else."""
+
+
 @pytest.mark.usefixtures("small_batches")
 def test_what_is_asked_for_is_waited_for_and_what_is_known_is_told_at_once():
     gate = threading.Event()
@@ -77,7 +82,7 @@ def test_what_is_asked_for_is_waited_for_and_what_is_known_is_told_at_once():
         return Findings(array.name, finite=True)
 
     arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays, alongside=int, look=look) as hashes:
+    with HashAhead(arrays, alongside=nothing, look=look) as hashes:
         assert hashes[arrays[0]].digest == "a"
         assert [array.name for array in hashes.so_far(arrays)] == ["a"]
         gate.set()
@@ -93,67 +98,81 @@ def test_a_failure_to_look_is_raised_where_the_array_is_asked_for():
         return Findings(array.name, finite=True)
 
     arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays, alongside=int, look=look) as hashes:
-        assert hashes[arrays[0]].digest == "a"
-        # Nothing is worth going on with then: whatever is asked for raises it.
-        for array in arrays[1:]:
+    with HashAhead(arrays, alongside=nothing, look=look) as hashes:
+        for _ in range(2):
             with pytest.raises(MemoryError, match="no room"):
-                hashes[array]
+                hashes[arrays[1]]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.usefixtures("small_batches")
+def test_what_is_done_alongside_is_done_once_and_its_result_is_waited_for(count):
+    gate, calls = threading.Event(), []
+
+    def alongside():
+        calls.append(threading.current_thread())
+        if calls[0] is not threading.main_thread():
+            assert gate.wait(60)
+        return "noted"
+
+    arrays = arrays_of({name: numbers(10) for name in "abc"[:count]})
+    with HashAhead(arrays, alongside=alongside) as hashes:
+        # It holds up no digest.
+        assert [hashes[array] for array in arrays] == [look_at(array) for array in arrays]
+        gate.set()
+        assert hashes.beside == hashes.beside == "noted"
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.usefixtures("small_batches")
+def test_a_failure_alongside_is_raised_where_its_result_is_asked_for(count):
+    def alongside():
+        raise OSError("the journal is full")
+
+    arrays = arrays_of({name: numbers(10) for name in "abc"[:count]})
+    with HashAhead(arrays, alongside=alongside) as hashes:
+        for _ in range(2):
+            with pytest.raises(OSError, match="the journal is full"):
+                hashes.beside
 
 
 @pytest.mark.usefixtures("small_batches")
 def test_leaving_early_ends_the_looking():
-    begun, gate = threading.Event(), threading.Event()
-    looked = []
+    begun, looked, opened = threading.Event(), [], []
 
     def look(array):
         looked.append(array.name)
-        if array.name != "t00":
-            begun.set()
-            assert gate.wait(60)
+        begun.set()
+        while not (opened and opened[0]._stopped):
+            threading.Event().wait(0.01)
         return Findings(array.name, finite=True)
 
     arrays = arrays_of({f"t{n:02}": numbers(10) for n in range(20)})
-    with HashAhead(arrays, alongside=int, look=look) as hashes:
+    arrays = [replace(array, nbytes=1 << 40) for array in arrays]
+    with HashAhead(arrays, alongside=nothing, look=look) as hashes:
         assert begun.wait(60)
-        hashes._stopped = True
-        gate.set()
-    assert len(looked) <= 1 + hashing._THREADS
+        opened.append(hashes)
+    assert 1 <= len(looked) <= hashing._THREADS
+    assert not any(thread.is_alive() for thread in hashes._threads)
 
 
-@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("started", [0, 1])
-def test_where_no_thread_starts_any_more_the_caller_looks(monkeypatch, started):
-    class Threads(threading.Thread):
-        left = started
-
-        def start(self):
-            if not Threads.left:
-                raise RuntimeError("can't create new thread at interpreter shutdown")
-            Threads.left -= 1
-            super().start()
-
-    monkeypatch.setattr(hashing.threading, "Thread", Threads)
-    arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays, alongside=lambda: "durable") as hashes:
-        assert [hashes[array] for array in arrays] == [look_at(array) for array in arrays]
-        assert hashes.beside == "durable"
-
-
 @pytest.mark.usefixtures("small_batches")
-def test_what_goes_alongside_is_done_first_and_its_failure_is_heard():
-    seen = []
+def test_where_no_thread_starts_any_more_the_others_look(monkeypatch, started):
+    left, real = [started], threading.Thread.start
 
-    def fail():
-        seen.append("beside")
-        raise OSError("the journal")
+    def start(self):
+        if not left[0]:
+            raise RuntimeError("can't start new thread at interpreter shutdown")
+        left[0] -= 1
+        real(self)
 
+    monkeypatch.setattr(threading.Thread, "start", start)
     arrays = arrays_of({name: numbers(10) for name in "abc"})
-    with HashAhead(arrays, alongside=fail) as hashes, pytest.raises(OSError, match="journal"):
-        _ = hashes.beside
-    with pytest.raises(OSError, match="journal"), HashAhead((), alongside=fail) as hashes:
-        _ = hashes.beside
-    assert seen == ["beside"] * 2
+    with HashAhead(arrays, alongside=lambda: "noted") as hashes:
+        assert [hashes[array] for array in arrays] == [look_at(array) for array in arrays]
+        assert hashes.beside == "noted"
 
 
 def test_an_array_without_elements_has_the_digest_of_no_bytes():

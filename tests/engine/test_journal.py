@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,23 @@ def test_what_is_appended_is_read_back_in_order(journal, path):
     assert kinds(reading) == ["pin", "report", "status"]
     assert reading.records[1]["metrics"] == {"loss": "NaN", "acc": 0.5}
     assert (reading.damage, reading.nbytes, reading.torn_nbytes) == ((), journal.nbytes, 0)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "reason", "read"),
+    [
+        ({"loss": 0.5}, "plain", [{"loss": 0.5}, "plain"]),
+        ({"loss": math.nan}, "no number", [{"loss": "NaN"}, "no number"]),
+        ({"loss": -math.inf}, "", [{"loss": "-Infinity"}, ""]),
+        ({"loss": 1}, "\N{GRINNING FACE}", [{"loss": 1}, "\N{GRINNING FACE}"]),
+        ({"loss": 1}, "half of \udc80", [{"loss": 1}, r"half of \udc80"]),
+        ({"loss": np.float32(0.5)}, "odd", [{"loss": 0.5}, "odd"]),
+    ],
+)
+def test_a_line_of_steps_is_written_like_any_other(journal, metrics, reason, read):
+    journal.append([{"t": "steps", "rows": [(1, metrics, reason)]}], durable=False)
+    reading = journal.read()
+    assert (reading.damage, [record["rows"] for record in reading.records]) == ((), [[[1, *read]]])
 
 
 def test_a_line_is_json_that_ends_in_sixteen_digits_of_its_digest():

@@ -41,8 +41,13 @@ class HangingMedium(Posix):
         self.gate.set()
 
 
-def in_thread(act):
-    """Runs something that is going to wait; returns what gives its result or its error."""
+def in_thread(act, *, meanwhile=lambda: None):
+    """Runs something that is going to wait; returns what gives its result or its error.
+
+    Args:
+        act: What is run.
+        meanwhile: Called again and again until it is over.
+    """
     results = []
 
     def work():
@@ -55,8 +60,20 @@ def in_thread(act):
     thread.start()
 
     def result():
-        thread.join(60)
-        assert not thread.is_alive()
-        return results[0]
+        for _ in range(1200):
+            meanwhile()
+            thread.join(0.05)
+            if not thread.is_alive():
+                return results[0]
+        raise AssertionError("it waits for ever")
 
     return result
+
+
+def minutes_of(clock, seconds):
+    """Returns what lets so many seconds pass: what still moves in between is given time to stop."""
+
+    def pass_by():
+        clock.now += seconds
+
+    return pass_by

@@ -13,7 +13,7 @@ import holdfast
 from holdfast import keep, when
 from holdfast.engine import background
 from holdfast.watching import SLOW_S, STUCK_S, SaveWatch
-from tests.runs.media import HangingMedium, in_thread
+from tests.runs.media import HangingMedium, in_thread, minutes_of
 from tests.runs.samples import Clock, attached, on_medium, saved, steps_of
 
 
@@ -152,9 +152,7 @@ def test_a_step_that_waits_already_gives_up_when_the_time_has_come(store, medium
     medium.hang_at("fsync")
     run.step(0)
     assert medium.waiting.wait(60)
-    waiting = in_thread(lambda: run.step(1))
-    clock.now += STUCK_S - 1
-    clock.now += 1
+    waiting = in_thread(lambda: run.step(1), meanwhile=minutes_of(clock, STUCK_S))
     assert waiting().code == "skipped"
     medium.wake_up()
     run.close()
@@ -167,11 +165,13 @@ def test_what_cannot_go_on_without_the_medium_says_that_it_does_not_answer(
     run, _ = opened(store, clock)
     saved(run, 0)
     pending = hanging_save(run, medium, "fsync", step=1)
-    doing = in_thread(functools.partial(getattr(run, act), *([2] if act == "save" else [])))
-    clock.now += STUCK_S
+    doing = in_thread(
+        functools.partial(getattr(run, act), *([2] if act == "save" else [])),
+        meanwhile=minutes_of(clock, STUCK_S),
+    )
     error = doing()
     assert isinstance(error, holdfast.SaveError)
-    assert "step 1 has made no progress" in error.message
+    assert "the save of step 1 has made no progress" in error.message
     assert "does not answer" in error.hint
     assert run.open
     medium.wake_up()
@@ -259,9 +259,8 @@ def test_a_save_in_place_that_is_given_up_never_becomes_a_checkpoint(store, medi
     kept = saved(run, 0)
     model["w"][:] = 1.0
     medium.hang_at(call)
-    saving = in_thread(lambda: run.save(1))
+    saving = in_thread(lambda: run.save(1), meanwhile=minutes_of(clock, STUCK_S))
     assert medium.waiting.wait(60)
-    clock.now += STUCK_S
     pending = saving()
     assert not pending.done()
     # Training goes on, and what is written may by now be half of this and half of that.

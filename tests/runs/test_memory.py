@@ -19,7 +19,7 @@ from holdfast import keep, when
 from holdfast.engine import arena, background
 from holdfast.watching import STUCK_S, SaveWatch
 from tests.engine.kinds import STATES, bits
-from tests.runs.media import HangingMedium, in_thread
+from tests.runs.media import HangingMedium, in_thread, minutes_of
 from tests.runs.samples import Clock, on_medium, saved, steps_of
 
 MB = 1_000_000
@@ -85,8 +85,7 @@ def test_as_many_saves_are_under_way_as_memory_allows(
         pendings.append(run.save(step))
     assert medium.waiting.wait(60)
     assert not any(pending.done() for pending in pendings)
-    waiting = in_thread(lambda: run.save(at_once))
-    clock.now += STUCK_S
+    waiting = in_thread(lambda: run.save(at_once), meanwhile=minutes_of(clock, STUCK_S))
     assert isinstance(waiting(), holdfast.SaveError)
     assert len(arenas()) == at_once
     if "memory" in options:

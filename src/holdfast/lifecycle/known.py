@@ -13,6 +13,9 @@ from holdfast.model import CheckpointInfo
 
 _log = logging.getLogger("holdfast")
 
+#: Up to so many are looked up one by one, whatever the number of all.
+_FEW = 100
+
 
 @dataclass(frozen=True, slots=True)
 class News:
@@ -66,7 +69,7 @@ class KnownCheckpoints:
         self._history.refresh()
         filling = self._up_to_date()
         named = self._history.take_news() | self._awaited
-        if filling != self._filling:
+        if filling != self._filling or len(named) > max(_FEW, len(self._infos) // 2):
             return self._read_all(filling)
         try:
             return self._look_up(named)
