@@ -88,7 +88,7 @@ class HoldfastSave:
         self._run.wait()
         if not self._cleaning:
             self._store.prune("bench", policy=keep.latest(1)).apply()
-        return {"blocked": blocked, "durable": durable}
+        return {"blocked": blocked, "durable": durable, "behind": durable - blocked}
 
     def _pretend_to_compute(self, began: float) -> None:
         """Computes for about twice as long as a copy takes, as forward and backward do."""

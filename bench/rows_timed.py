@@ -38,6 +38,8 @@ def saving(
         )
     if "durable" in figures:
         shown = tuple(way for way in taken.get("durable", ()) if way.name not in _COPIES)
+        behind = [way for way in taken.get("behind", ()) if way.name == ways_save.OURS]
+        shown += tuple(replace(way, name=ways_save.BEHIND) for way in behind)
         tables.append(
             _table("durable", "save until durable", state, shown, targets.durable, notes=_SYNCED)
         )

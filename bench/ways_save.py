@@ -32,6 +32,7 @@ BUFFERED = "raw buffered write + fsync"
 OURS = "holdfast"
 OVERLAP = "holdfast, overlapped"
 CLEANING = "holdfast, with clean-up"
+BEHIND = "holdfast, from when training goes on"
 
 
 class CopyOnce:

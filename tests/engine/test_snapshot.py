@@ -140,6 +140,17 @@ def test_a_state_of_the_same_structure_is_copied_into_the_same_memory():
     assert len(addresses) == 1
 
 
+def test_another_arrangement_of_the_same_state_is_laid_out_anew():
+    snapshots, flattener = Snapshots(), tree.Flattener(path="model")
+    state = {name: counting((5,)) for name in "abcd"}
+    for group in (("a", "c"), ("b", "c"), ("a", "d")):
+        snapshot = snapshots.take({"model": flattener.flatten(state)}, {"model": (group,)})
+        arrays = [array for array in snapshot.items["model"].arrays if array.name in group]
+        assert len(list(snapshot.runs(arrays))) == 1
+        assert read(snapshot) == bytes_of(model=state)
+        snapshot.release()
+
+
 def test_while_a_snapshot_is_in_use_the_next_one_has_memory_of_its_own():
     snapshots = Snapshots()
     state = {"a": torch.zeros(1000)}

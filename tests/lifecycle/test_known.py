@@ -16,6 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 import holdfast
 from holdfast import keep, when
 from holdfast.checkpoint import Checkpoint
+from holdfast.engine import discard
+from holdfast.lifecycle import known
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.known import KnownCheckpoints
 from tests.lifecycle.stores import values
@@ -170,12 +172,41 @@ def test_a_save_that_was_noted_and_not_catalogued_yet_is_looked_for_again(
 
 
 def test_a_catalog_that_lags_is_brought_up_to_date_first(written: Written) -> None:
-    saved = written.save()
+    saved, gone = written.save(), written.save()
     written.known.refresh()
-    # The journal's line alone, as of a process that was killed before it told the catalog.
-    line = {"t": "pin", "at": 0.0, "id": saved.id}
-    written.place.journal("run").append([line], durable=True)
-    assert [info.pinned for info in written.known.refresh().learnt] == [True]
+    # Deeds and lines alone, as of a process that was killed before it told the catalog.
+    discard.delete(written.place.storage, "run", gone.id)
+    lines = [
+        {"t": "pin", "at": 0.0, "id": saved.id},
+        {"t": "applied", "at": 0.0, "deleted": [gone.id], "thinned": [], "spared": []},
+    ]
+    written.place.journal("run").append(lines, durable=True)
+    news = written.known.refresh()
+    assert ([info.pinned for info in news.learnt], news.gone) == ([True], (gone.id,))
+    assert written.in_memory() == written.in_files()
+    assert written.place.catalog.get(gone.id) is None
+
+
+def test_what_a_rebuild_finds_without_a_line_in_the_journal_is_news(written: Written) -> None:
+    saved = [written.save() for _ in range(3)]
+    written.known.refresh()
+    shutil.rmtree(saved[0].path)
+    written.other.reindex()
+    news = written.known.refresh()
+    assert (news.anew, news.gone) == (True, (saved[0].id,))
+    assert written.in_memory() == written.in_files()
+
+
+def test_after_much_at_once_all_is_read_at_once(
+    written: Written, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known, "_FEW", 3)
+    for _ in range(6):
+        written.save()
+    written.known.refresh()
+    written.other.prune("run", policy="latest(2)").apply()
+    news = written.known.refresh()
+    assert (news.anew, len(news.gone)) == (True, 4)
     assert written.in_memory() == written.in_files()
 
 

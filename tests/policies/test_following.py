@@ -8,14 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import Phase, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    rule,
-    run_state_machine_as_test,
-)
 
 from holdfast import keep
 from holdfast.model import CheckpointInfo, Plan
@@ -24,45 +16,35 @@ from holdfast.policy.retention import KeepPolicy
 from holdfast.strategy import CheckpointStrategy
 from tests.policies.samples import EPOCH, FULL_ITEMS, checkpoint, ids, series
 
-WINDOWS: st.SearchStrategy[KeepPolicy] = st.one_of(
-    st.builds(
-        lambda n, metric, ties: keep.best(n, metric, ties=ties),
-        st.integers(1, 3),
-        st.sampled_from(["loss", "acc"]),
-        st.sampled_from(["incumbent", "newest"]),
-    ),
-    st.integers(1, 3).map(keep.latest),
-    st.integers(1, 40).map(keep.every),
-    st.builds(lambda n, m: keep.every(steps=n, seconds=m), st.integers(1, 40), st.integers(1, 9)),
-    st.integers(1, 19).map(lambda n: keep.newer_than(hours=n / 3600)),
-    st.integers(1, 19).map(lambda n: keep.unscored("acc", hours=n / 3600)),
-    st.sampled_from([keep.tagged(), keep.tagged("a", "b"), keep.all(), keep.pareto("loss", "acc")]),
-)
-POLICIES = st.one_of(
-    st.recursive(
-        WINDOWS,
-        lambda inner: st.one_of(
-            st.builds(lambda a, b: a | b, inner, inner),
-            st.builds(lambda a: a.items("model"), inner),
-            st.builds(lambda a: a.items("optimizer", "nowhere"), inner),
-            st.builds(lambda a: a.capped(60), inner),
-        ),
-        max_leaves=4,
-    ),
-    st.sampled_from(
-        [
-            keep.none(),
-            CheckpointStrategy(2, "loss", "min"),
-            CheckpointStrategy(2),
-            CheckpointStrategy(1, None, "min"),
-            CheckpointStrategy(0),
-        ]
-    ),
-)
-METRICS = st.dictionaries(
-    st.sampled_from(["loss", "acc"]),
-    st.sampled_from([0.0, 1.0, 2.0, 3.0, float("nan"), float("inf")]),
-)
+SECOND = 1 / 3600
+POLICIES: list[KeepPolicy] = [
+    keep.all(),
+    keep.none(),
+    keep.latest(2),
+    keep.best(2, "loss"),
+    keep.best(2, "loss", ties="newest"),
+    keep.best(3, "acc") | keep.latest(1),
+    keep.best(1, "loss") | keep.every(25),
+    keep.best(2, "loss") | keep.all(),
+    keep.latest(2) | keep.best(1, "acc").items("model") | keep.tagged("a"),
+    keep.every(25),
+    keep.every(steps=40, seconds=7),
+    keep.every(steps=25) | keep.all().items("model"),
+    keep.newer_than(hours=8 * SECOND),
+    keep.newer_than(hours=8 * SECOND) | keep.best(2, "loss"),
+    keep.newer_than(hours=8 * SECOND) | keep.all().items("model"),
+    keep.unscored("acc", hours=8 * SECOND) | keep.latest(1),
+    keep.tagged(),
+    keep.tagged("a", "b") | keep.best(1, "loss").items("optimizer", "nowhere"),
+    (keep.best(2, "loss") | keep.latest(1)).items("model"),
+    keep.pareto("loss", "acc") | keep.latest(1),
+    keep.all().capped(120, metric="loss"),
+    CheckpointStrategy(2, "loss", "min"),
+    CheckpointStrategy(2),
+    CheckpointStrategy(1, None, "min"),
+    CheckpointStrategy(0),
+]
+VALUES = [0.0, 1.0, 1.0, 2.0, 3.0, float("nan"), float("inf"), None]
 CHANGES: list[Callable[[CheckpointInfo], dict[str, Any]]] = [
     lambda info: {"pinned": not info.pinned},
     lambda info: {"damaged": not info.damaged},
@@ -78,49 +60,47 @@ def titles(sentences: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sentence.partition(":")[0] for sentence in sentences)
 
 
-class FollowingMachine(RuleBasedStateMachine):
-    """Changes a run, and asks the policy both ways."""
+class Course:
+    """Random things that happen to a run; the policy is asked both ways."""
 
-    @initialize(policy=POLICIES)
-    def begin(self, policy: KeepPolicy) -> None:
+    def __init__(self, policy: KeepPolicy, chance: random.Random) -> None:
         self.policy = policy
+        self.chance = chance
         self.followed = FollowedRun(policy)
         self.there: dict[str, CheckpointInfo] = {}
         self.told: dict[str, tuple[str, ...]] = {}
         self.number = 0
+        self.compared = 0
         self.now = EPOCH
 
-    @rule(
-        metrics=METRICS,
-        back=st.integers(0, 40),
-        kind=st.sampled_from(["full", "full", "weights", "metrics"]),
-        awaiting=st.sampled_from([(), ("acc",)]),
-    )
-    def save(self, metrics: dict[str, float], back: int, kind: str, awaiting: Any) -> None:
+    def save(self) -> None:
         self.number += 1
         self.now = max(self.now, EPOCH + self.number)
-        step = max(0, 10 * self.number - back)
-        shards = {f"s{self.number}": 10 * self.number, f"frozen{self.number % 3}": 7}
-        fields = {"step": step, "kind": kind, "awaiting": awaiting, "shards": shards}
-        self.learn(checkpoint(self.number, metrics=metrics, **fields))
+        values = {name: self.chance.choice(VALUES) for name in ("loss", "acc")}
+        info = checkpoint(
+            self.number,
+            step=max(0, 10 * self.number - self.chance.randrange(40)),
+            kind=self.chance.choice(["full", "full", "full", "weights", "metrics"]),
+            awaiting=self.chance.choice([(), (), (), ("acc",)]),
+            metrics={name: value for name, value in values.items() if value is not None},
+            shards={f"s{self.number}": 10 * self.number, f"frozen{self.number % 3}": 7},
+        )
+        self.learn(info)
 
-    @rule(chosen=st.randoms(use_true_random=False), change=st.sampled_from(CHANGES))
-    def change(self, chosen: random.Random, change: Callable[..., dict[str, Any]]) -> None:
+    def change(self) -> None:
         if self.there:
-            info = chosen.choice(list(self.there.values()))
-            self.learn(replace(info, **change(info)))
+            info = self.chance.choice(list(self.there.values()))
+            self.learn(replace(info, **self.chance.choice(CHANGES)(info)))
 
-    @rule(chosen=st.randoms(use_true_random=False))
-    def lose(self, chosen: random.Random) -> None:
+    def lose(self) -> None:
         if self.there:
-            self.forget(chosen.choice(list(self.there)))
+            self.forget(self.chance.choice(list(self.there)))
 
-    @rule(seconds=st.integers(-5, 10))
-    def wait(self, seconds: int) -> None:
-        self.now += seconds
+    def wait(self) -> None:
+        self.now += self.chance.choice([-5, 1, 3, 10])
 
-    @rule(finished=st.sampled_from([False, False, True]), applied=st.booleans())
-    def plan(self, finished: bool, applied: bool) -> None:
+    def plan(self) -> None:
+        finished = self.chance.random() < 0.1
         whole = self.policy.plan(self.there.values(), now=self.now, finished=finished)
         news = self.followed.plan(now=self.now, finished=finished)
         assert news.deleted == whole.deleted
@@ -131,7 +111,8 @@ class FollowingMachine(RuleBasedStateMachine):
         assert all(whole.reasons[i] == why for i, why in news.reasons.items())
         self.told.update({i: titles(why) for i, why in news.reasons.items()})
         assert all(self.told[info.id] == titles(whole.reasons[info.id]) for info in whole.kept)
-        if applied:
+        self.compared += 1
+        if self.chance.random() < 0.6:
             self.carry_out(news)
 
     def carry_out(self, plan: Plan) -> None:
@@ -150,14 +131,24 @@ class FollowingMachine(RuleBasedStateMachine):
         self.followed.forget(checkpoint_id)
 
 
-def test_following_a_run_plans_what_planning_it_anew_does() -> None:
-    chosen = settings(
-        max_examples=200,
-        stateful_step_count=25,
-        deadline=None,
-        phases=(Phase.explicit, Phase.reuse, Phase.generate),
-    )
-    run_state_machine_as_test(FollowingMachine, settings=chosen)
+@pytest.mark.parametrize("policy", POLICIES, ids=repr)
+def test_following_a_run_plans_what_planning_it_anew_does(policy: KeepPolicy) -> None:
+    for seed in range(25):
+        course = Course(policy, random.Random(seed))
+        events = [course.save, course.change, course.lose, course.wait, course.plan]
+        for event in course.chance.choices(events, [4, 2, 1, 1, 4], k=80):
+            event()
+        assert course.compared > 10
+
+
+def test_equal_times_and_steps_are_told_apart_by_their_ids() -> None:
+    infos = [checkpoint(1, 1.0, id=name, step=0, created_at=EPOCH) for name in "bca"]
+    for policy in (keep.latest(1), keep.best(1, "loss"), keep.best(1, "loss", ties="newest")):
+        run = FollowedRun(policy)
+        for info in infos:
+            run.learn(info)
+        plan = run.plan(now=EPOCH, finished=True)
+        assert plan.deleted == policy.plan(infos, now=EPOCH, finished=True).deleted
 
 
 def followed(policy: KeepPolicy, infos: list[CheckpointInfo]) -> FollowedRun:

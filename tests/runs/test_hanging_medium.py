@@ -1,5 +1,6 @@
 """A medium that answers no more: training is told, and never waits for ever."""
 
+import errno
 import functools
 import logging
 import os
@@ -14,7 +15,7 @@ from holdfast import keep, when
 from holdfast.engine import background
 from holdfast.watching import SLOW_S, STUCK_S, SaveWatch
 from tests.runs.media import HangingMedium, in_thread, minutes_of
-from tests.runs.samples import Clock, attached, on_medium, saved, steps_of
+from tests.runs.samples import Clock, FailingPosix, attached, on_medium, saved, steps_of
 
 
 @pytest.fixture
@@ -118,6 +119,20 @@ def test_stats_tell_what_the_save_does_and_how_far_it_is(store, medium, clock):
     assert run.stats()["in_flight"]
     medium.wake_up()
     pending.wait(60)
+    run.close()
+
+
+def test_a_save_that_failed_is_not_under_way_any_more(store, clock):
+    run, _ = opened(store, clock)
+    on_medium(store, broken := FailingPosix())
+    broken.error = OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(holdfast.SaveError):
+        run.save(0).wait(60)
+    run.wait()
+    clock.now += STUCK_S
+    assert run.stats()["saving"] is None
+    broken.error = None
+    assert saved(run, 1).step == 1
     run.close()
 
 

@@ -221,6 +221,20 @@ def test_a_write_during_the_copy_is_found_before_the_loop_takes_a_step(training,
     assert warned() == 1
 
 
+def test_a_loop_that_sleeps_after_its_save_has_a_checkpoint_meanwhile(training, monkeypatch):
+    monkeypatch.setattr("holdfast.engine.overlap._STILL_S", 0.0)
+    durable = threading.Event()
+    pending = training.run.save(0)
+
+    def watch():
+        pending.wait()
+        durable.set()
+
+    threading.Thread(target=watch).start()
+    # The training thread stands here, in one instruction, until it is durable.
+    assert durable.wait(60)
+
+
 def test_a_parameter_that_is_given_other_memory_keeps_its_values_in_the_checkpoint(training, gate):
     before = training.state()
     gate.open.clear()

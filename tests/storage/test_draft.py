@@ -173,6 +173,22 @@ def test_direct_writes_are_aligned_in_memory_length_and_place(tmp_path):
     assert [length for _, length, _ in posix.writes[:3]] == [5 * ALIGNMENT] * 3
 
 
+def test_large_parts_are_written_from_where_they_lie_whatever_came_before(tmp_path):
+    posix = Counted()
+    large = buffer(noise(30_000), odd=1)
+    write_all(storage_at(tmp_path, direct=False, posix=posix), [b"little", large])
+    assert (address_of(large), 5 * ALIGNMENT, ALIGNMENT + 6) in posix.writes
+
+
+def test_what_comes_behind_the_header_is_in_the_file_too(tmp_path):
+    storage = storage_at(tmp_path)
+    writing = begun(storage)
+    writing.fill_start(HEADER)
+    writing.append(b"tail")
+    storage.publish_draft(writing, "a")
+    assert (tmp_path / "a").read_bytes() == HEADER + b"tail"
+
+
 @pytest.mark.parametrize(("expected", "direct"), [(256 << 10, 1), ((256 << 10) - 1, 0)])
 def test_small_files_go_through_the_page_cache(tmp_path, expected, direct):
     posix = Counted()

@@ -5,7 +5,8 @@ them, so they can be copied while it goes on. Whoever is about to change them wa
 What is changed all the same is found by the counters that a framework keeps of changes in place:
 they were noted before the copy, and are compared when it is complete. A counter is raised when a
 change is over, not when it begins; the comparison therefore counts only once the training thread
-has been seen to go on since the copy was complete.
+has been seen to go on since the copy was complete, or to stand still for longer than any change
+takes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ from holdfast.tree import Transfers
 
 #: How often the training thread is looked at.
 _LOOK_S: Final = 0.01
+#: A thread that stands still for so long, and for as long as it takes to change the largest array
+#: this slowly, is not in the middle of a change: it sleeps, or waits for something.
+_STILL_S: Final = 1.0
+_SLOWEST_NBYTES_A_S: Final = 250e6
 #: Threads leave most of the memory's speed, and of the cores, to the training.
 _CORES_A_THREAD: Final = 4
 _MOST_THREADS: Final = 4
@@ -43,6 +48,7 @@ class Overlap:
         self._transfers = transfers
         self._leaves: Sequence[Leaf] = leaves
         self._versions = [leaf.version for leaf in leaves]
+        self._largest = max((leaf.nbytes for leaf in leaves), default=0)
         self._trainer = threading.get_ident()
         self._left = iter(pairs)
         self._lock = threading.Lock()
@@ -112,9 +118,11 @@ class Overlap:
         self._copied.set()
         self._transfers.wait()
         before = _place_of(self._trainer)
+        looks = int((_STILL_S + self._largest / _SLOWEST_NBYTES_A_S) / _LOOK_S)
         while not self._judged.wait(_LOOK_S):
             now = _place_of(self._trainer)
-            if now is None or now != before:
+            looks -= 1
+            if now is None or now != before or looks <= 0:
                 self._judge()
 
     def _copy(self) -> None:

@@ -115,8 +115,7 @@ class TorchLeaf:
         """Why nothing can be written into it."""
         strides = self.live.stride()
         if 0 in strides and any(
-            stride == 0 and size > 1
-            for size, stride in zip(self.live.shape, strides, strict=True)
+            stride == 0 and size > 1 for size, stride in zip(self.live.shape, strides, strict=True)
         ):
             return "the live tensor is expanded: several of its elements are one place in memory"
         return ""
