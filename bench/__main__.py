@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import sys
 import tempfile
@@ -33,6 +34,7 @@ def main() -> None:
     """Measures, prints, and writes what it was asked to write."""
     arguments = _arguments()
     console = Console()
+    logging.getLogger("holdfast").setLevel(logging.ERROR)
     if arguments.source:
         made = Report.from_json(json.loads(arguments.source.read_text(encoding="utf-8")))
         for table in made.tables:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,6 @@ from bench.files import evict, files_below
 from bench.measure import Figures, SkippedError, timed
 from bench.states import State
 from holdfast import keep, when
-
-logging.getLogger("holdfast").setLevel(logging.ERROR)
 
 
 def open_run(store: holdfast.Store, name: str, *, policy: Any, **options: Any) -> Any:

@@ -77,6 +77,7 @@ def test_a_clean_up_whose_note_has_no_room_deletes_until_it_has(small_disk, capl
         for step in range(4):
             state["w"] += 1
             run.save(step).wait()
+        run.wait()
         fill(small_disk)
         # The journal's last page still has room: until that is full, too.
         with pytest.raises(holdfast.StorageFullError):

@@ -11,7 +11,7 @@ Three ways, chosen by what the indexes can tell at once:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,7 +180,7 @@ def page(
     elif order.field == "epoch":
         return _by_epoch(connection, selection, order, limit=limit, offset=offset)
     else:
-        statement = _by_column(selection, order)
+        statement = _by_column(selection, order, most=None if limit is None else limit + offset)
     return [row[0] for row in connection.execute(_cut(statement, limit, offset))]
 
 
@@ -211,7 +211,7 @@ def _of_runs(
     for begin, run in sorted((sign * at, run) for run, at in begins):
         if len(found) >= limit and (not limit or found[-1][0] < begin):
             break
-        statement = _by_column(replace(selection, run=run), order).limit(limit)
+        statement = _by_column(replace(selection, run=run), order, most=limit).limit(limit)
         found += [(sign * at, checkpoint_id) for checkpoint_id, at in connection.execute(statement)]
         found.sort(key=lambda one: one[1], reverse=order.descending)
         found.sort(key=lambda one: one[0])
@@ -242,7 +242,7 @@ def _led(selection: Selection, lead: Lead, order: Order) -> Any:
     return columns.order_by(score_of.is_(None), _directed(score_of, order), at, ids)
 
 
-def _by_column(selection: Selection, order: Order) -> Any:
+def _by_column(selection: Selection, order: Order, *, most: int | None = None) -> Any:
     table = checkpoints.c
     names = dict.fromkeys((order.field, "created_at", "id"))
     if order.field == "created_at":
@@ -252,8 +252,11 @@ def _by_column(selection: Selection, order: Order) -> Any:
             )
             for part in _BOTH
         ]
-        merged = union_all(*parts)
-        return merged.order_by(*(_directed(merged.selected_columns[name], order) for name in names))
+
+        def keys(columns: Any) -> list[ColumnElement[Any]]:
+            return [_directed(columns[name], order) for name in names]
+
+        return _merged(parts, keys, dialect=selection.dialect, most=most)
     statement = select(table.id, table.created_at).where(selection.conditions())
     return statement.order_by(*(_directed(table[name], order) for name in names))
 
@@ -279,6 +282,30 @@ def _by_epoch(
     return found
 
 
+def _merged(
+    parts: Iterable[Select[Any]],
+    keys: Callable[[Any], list[ColumnElement[Any]]],
+    *,
+    dialect: str,
+    most: int | None,
+) -> Any:
+    """Returns the union of ranges of an index, in order.
+
+    SQLite merges ranges that lie in order; PostgreSQL reads and sorts all of both unless each is
+    cut by itself, which SQLite has no words for.
+
+    Args:
+        parts: The ranges.
+        keys: The order, given a select's columns.
+        dialect: Name of the database's dialect.
+        most: How many rows are looked at, at most.
+    """
+    if dialect == "postgresql" and most is not None:
+        parts = [part.order_by(*keys(part.selected_columns)).limit(most) for part in parts]
+    merged = union_all(*parts)
+    return merged.order_by(*keys(merged.selected_columns))
+
+
 def _directed(column: ColumnElement[Any], order: Order) -> ColumnElement[Any]:
     return column.desc() if order.descending else column.asc()
 
@@ -286,16 +313,18 @@ def _directed(column: ColumnElement[Any], order: Order) -> ColumnElement[Any]:
 def _by_metric(
     connection: Connection, selection: Selection, order: Order, *, limit: int | None, offset: int
 ) -> list[str]:
-    merged = union_all(*(_scored(selection, order, part) for part in _BOTH))
-    columns = merged.selected_columns
-    keys = (_directed(columns.score, order), columns.at, columns.scored)
-    statement = merged.order_by(*keys).limit(limit).offset(offset)
-    found = [row.scored for row in connection.execute(statement)]
+    def keys(columns: Any) -> list[ColumnElement[Any]]:
+        return [_directed(columns.score, order), columns.at, columns.scored]
+
+    parts = [_scored(selection, order, part) for part in _BOTH]
+    most = None if limit is None else limit + offset
+    statement = _merged(parts, keys, dialect=selection.dialect, most=most)
+    found = [row.scored for row in connection.execute(statement.limit(limit).offset(offset))]
     if limit is not None and len(found) == limit:
         return found
     skipped = 0
     if offset and not found:
-        counting = select(func.count()).select_from(merged.subquery())
+        counting = select(func.count()).select_from(union_all(*parts).subquery())
         skipped = max(0, offset - connection.execute(counting).scalar_one())
     has_score = exists().where(
         scores.c.checkpoint == checkpoints.c.id, scores.c.name == order.field

@@ -176,6 +176,7 @@ class Writes(Session):
             for index in indexes:
                 index.create(connection)
             shares.count_unique(connection)
+            _gather_statistics(connection)
 
     def replace_run(self, facts: RunFacts) -> None:
         """Replaces everything that is held of a run, in one transaction."""
@@ -281,6 +282,17 @@ def _insert(connection: Connection, records: Sequence[CheckpointRecord]) -> None
     _ADD_CHECKPOINT.many(connection, map(checkpoint_values, records))
     _ADD_SCORE.many(connection, (row for info in infos for row in score_values(info)))
     _ADD_TAG.many(connection, (row for info in infos for row in tag_values(info)))
+
+
+def _gather_statistics(connection: Connection) -> None:
+    """Tells PostgreSQL what it chooses its ways by: it comes to that by itself minutes later.
+
+    SQLite goes by the order of the indexes alone.
+    """
+    schemas = connection.get_execution_options().get("schema_translate_map")
+    if connection.dialect.name == "postgresql" and schemas:
+        for table in schema.metadata.sorted_tables:
+            connection.exec_driver_sql(f"ANALYZE {schemas[None]}.{table.name}")
 
 
 def _forget(connection: Connection, run: str) -> None:
