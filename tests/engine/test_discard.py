@@ -172,6 +172,23 @@ def test_a_shard_is_let_go_by_the_last_of_two_that_leave_at_once(tmp_path):
     assert shards_of(tmp_path) == []
 
 
+@pytest.mark.parametrize("call", ["fsync_folder", "unlink", "rmdir"])
+def test_two_that_delete_the_same_checkpoint_at_once_both_succeed(tmp_path, call):
+    storage = LocalStorage(tmp_path)
+    made = save(storage, 0, state(0))
+    started = []
+
+    def other_goes_first(name, _):
+        if name == call and not started:
+            started.append(True)
+            discard.delete(storage, RUN, made.manifest.id)
+
+    racing = LocalStorage(tmp_path, posix=WatchedPosix(other_goes_first))
+    discard.delete(racing, RUN, made.manifest.id)
+    assert started
+    assert rest_of(tmp_path) == []
+
+
 def test_what_somebody_else_put_there_stays(tmp_path):
     storage = LocalStorage(tmp_path)
     (manifest,) = save_several(storage, 1)

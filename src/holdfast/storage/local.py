@@ -180,14 +180,23 @@ class LocalStorage:
         """
         draft.publish(self.absolute(path))
 
-    def sync_folder(self, path: str) -> None:
+    def sync_folder(self, path: str, *, gone_ok: bool = False) -> bool:
         """Makes the names in a folder durable.
+
+        Returns:
+            False where it is gone; without `gone_ok` that is an error.
 
         Raises:
             SaveError: The medium reported a failure.
         """
         with self._translated(f"syncing the folder {path or '.'}", 0):
-            self.posix.fsync_folder(self.absolute(path))
+            try:
+                self.posix.fsync_folder(self.absolute(path))
+            except FileNotFoundError:
+                if not gone_ok:
+                    raise
+                return False
+        return True
 
     def make_folder(self, path: str, *, exclusive: bool = False, durable: bool = True) -> None:
         """Creates a folder and those above it.
