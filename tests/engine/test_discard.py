@@ -186,7 +186,7 @@ def test_two_that_delete_the_same_checkpoint_at_once_both_succeed(tmp_path, call
     racing = LocalStorage(tmp_path, posix=WatchedPosix(other_goes_first))
     discard.delete(racing, RUN, made.manifest.id)
     assert started
-    assert rest_of(tmp_path) == []
+    assert rest_of(tmp_path) == set()
 
 
 def test_what_somebody_else_put_there_stays(tmp_path):

@@ -29,12 +29,11 @@ def delete(storage: LocalStorage, run: str, checkpoint_id: str) -> None:
     folder = names.folder_of_checkpoint(run, checkpoint_id)
     removed = storage.remove(f"{folder}/{names.MANIFEST}")
     files = storage.names(folder)
-    if removed or files:
-        # From here on the checkpoint does not exist, whatever happens to its files. Synced also
-        # where the manifest was gone already: whoever took it away may have died before this.
-        # Two processes may finish the same clean-up: the slower one finds nothing left to do.
-        if not storage.sync_folder(folder, gone_ok=True):
-            return
+    # From here on the checkpoint does not exist, whatever happens to its files. Synced also where
+    # the manifest was gone already: whoever took it away may have died before this. Of two
+    # processes that finish the same clean-up, the slower one finds nothing left to do.
+    if (removed or files) and not storage.sync_folder(folder, gone_ok=True):
+        return
     remove_files(storage, folder, files)
     if storage.remove_folder(folder):
         storage.sync_folder(names.folder_of_run(run))
