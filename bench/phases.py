@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import holdfast
+from bench.files import files_below
 from bench.measure import Samples
 from bench.results import Table, size_name
 from bench.states import State, shape_name
@@ -204,6 +205,9 @@ def profiles(
             saves.append({**clock.seconds, _BLOCKED: blocked, _PASSED: passed})
             tick("save")
             live.zero()
+            # What was written past the page cache is not in it.
+            for path in files_below(saved.path):
+                path.read_bytes()
             clock = Clock()
             with watched(RESTORE, clock) as absent:
                 missing.update(absent)

@@ -32,7 +32,7 @@ class Retention:
         self._run = run
         self._history = history
         self._known = KnownCheckpoints(place, run, history)
-        self._followed = FollowedRun(keep)
+        self._followed = FollowedRun(keep, told=_told(history))
 
     def apply(self, *, finished: bool = False) -> Plan | None:
         """Applies the policy; a failure is logged, and the next save tries again.
@@ -73,3 +73,12 @@ class Retention:
             durable=False,
             index=lambda catalog: catalog.add_decisions(self._run, decisions),
         )
+
+
+def _told(history: RunHistory) -> dict[str, list[str]]:
+    """Returns why checkpoints stay, as it was noted last."""
+    return {
+        decision.checkpoint_id: decision.reason.split("; ")
+        for decision in history.decisions
+        if decision.fate == "kept" and decision.checkpoint_id is not None
+    }

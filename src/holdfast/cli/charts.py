@@ -99,5 +99,7 @@ def _grouped(values: Sequence[float], width: int) -> list[float]:
     for index in range(width):
         group = values[index * len(values) // width : (index + 1) * len(values) // width]
         finite = [value for value in group if math.isfinite(value)]
-        groups.append(math.fsum(finite) / len(finite) if finite else math.nan)
+        # Divided first: the sum of some of the largest floats is none.
+        mean = math.fsum(value / len(finite) for value in finite)
+        groups.append(mean if finite else math.nan)
     return groups
