@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast import tree
+from holdfast import frameworks, tree
 from holdfast.engine.arena import ArenaPool
 from holdfast.engine.shardfile import ALIGNMENT, ITEM_NBYTES
 from holdfast.engine.snapshot import Snapshots, live
@@ -272,3 +272,25 @@ def test_a_snapshot_that_was_revoked_says_so():
     snapshot.revoke(SaveError("changed meanwhile"))
     with pytest.raises(SaveError, match="changed meanwhile"):
         snapshot.require_whole()
+
+
+def test_memory_is_pinned_once_for_what_comes_from_a_device(monkeypatch):
+    adapter = frameworks.load("torch")
+    calls = []
+
+    def pin(memory):
+        calls.append(("pin", len(memory)))
+        return lambda: calls.append(("unpin", len(memory)))
+
+    monkeypatch.setattr(adapter, "pin", pin)
+    snapshots = Snapshots()
+    state = {"w": torch.ones(10)}
+    snapshots.take({"item": tree.flatten(state)}).release()
+    assert calls == []
+    # No device is here: the tensor says that it lies on one.
+    monkeypatch.setattr("holdfast.adapters.torch.arrays.TorchLeaf.on_host", False)
+    for size in (11, 12):
+        snapshots.take({"item": tree.flatten({"w": torch.ones(size)})}).release()
+    assert [name for name, _ in calls] == ["pin"]
+    snapshots.pool.clear()
+    assert [name for name, _ in calls] == ["pin", "unpin"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from holdfast import frameworks
 from holdfast.engine.arena import Arena, ArenaPool
 from holdfast.engine.layout import (
     NO_ARRANGEMENT,
@@ -184,6 +185,9 @@ class Snapshots:
     def _copy(self, plan: Plan, arena: Arena, flats: Mapping[str, Flat]) -> Snapshot:
         fitted = arena.fitted
         if not isinstance(fitted, Fitted) or fitted.plan is not plan:
+            if any(not leaf.on_host for flat in flats.values() for leaf in flat.leaves.values()):
+                for framework in frameworks.present():
+                    arena.pin(framework.pin)
             fitted = arena.fitted = fit(plan, arena, flats)
         pairs: list[Pair] = []
         at_once: list[Transfers] = []
