@@ -170,7 +170,23 @@ class Session:
                 parent=last.id if last else None,
             )
             self._lineage.add(info)
-        draft = Manifest(
+        try:
+            pending = self.saver.submit(
+                self._draft(info, metadata),
+                lambda: self.attached.capture(kind, chosen),
+                best_before=best,
+                started=started,
+                late=self._late(),
+            )
+        except BaseException:
+            # Not even copied: no room in memory, or a device that failed.
+            self._forget(checkpoint_id)
+            raise
+        return checkpoint_id, pending
+
+    def _draft(self, info: CheckpointInfo, metadata: Mapping[str, Any] | None) -> Manifest:
+        """Returns the manifest of a save but for what its arrays decide."""
+        return Manifest(
             id=info.id,
             run=info.run,
             step=info.step,
@@ -185,19 +201,6 @@ class Session:
             awaiting=info.awaiting,
             items={},
         )
-        try:
-            pending = self.saver.submit(
-                draft,
-                lambda: self.attached.capture(kind, chosen),
-                best_before=best,
-                started=started,
-                late=self._late(),
-            )
-        except BaseException:
-            # Not even copied: no room in memory, or a device that failed.
-            self._forget(checkpoint_id)
-            raise
-        return checkpoint_id, pending
 
     def _late(self) -> dict[str, Late]:
         """Returns what is copied beside the training, and sees to its being waited for."""
