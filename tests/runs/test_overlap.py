@@ -235,6 +235,23 @@ def test_a_loop_that_sleeps_after_its_save_has_a_checkpoint_meanwhile(training, 
     assert durable.wait(60)
 
 
+def test_ctrl_c_while_the_state_is_copied_again_reaches_the_loop(training, gate, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    gate.open.clear()
+    pending = training.run.save(0)
+    clip(training)
+    with monkeypatch.context() as patched:
+        patched.setattr("holdfast.copying.Copier._take_again", interrupted)
+        gate.open.set()
+        with pytest.raises(KeyboardInterrupt):
+            training.optimizer.step()
+    with pytest.raises(holdfast.SaveError, match="interrupted"):
+        pending.wait()
+    training.run.save(1).wait()
+
+
 def test_a_parameter_that_is_given_other_memory_keeps_its_values_in_the_checkpoint(training, gate):
     before = training.state()
     gate.open.clear()

@@ -79,13 +79,18 @@ class Overlap:
             self._transfers.fence()
             # Whoever is about to change the arrays is not changing them now.
             self._judge()
-            if not self._whole and self._error is None:
-                try:
+            try:
+                if not self._whole and self._error is None:
                     retake()
-                except BaseException as error:  # noqa: BLE001 - raised by `wait`
-                    self._error = error
-            self._leaves = ()
-            self._over.set()
+            except Exception as error:  # noqa: BLE001 - raised by `wait`
+                self._error = error
+            except BaseException:
+                # Ctrl-C belongs to the loop; the save must not become a checkpoint.
+                self._error = RuntimeError("interrupted while the state was copied again")
+                raise
+            finally:
+                self._leaves = ()
+                self._over.set()
 
     def end(self) -> None:
         """Waits until nothing is written into the snapshot's memory any more."""
