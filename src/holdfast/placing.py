@@ -24,7 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.reindex import catch_up
-from holdfast.storage import Capabilities, LocalStorage, probe
+from holdfast.storage import Capabilities, LocalStorage, Posix, probe
 
 _log = logging.getLogger("holdfast")
 
@@ -33,9 +33,20 @@ _STORE_FILE_LIMIT = 1 << 16
 
 
 def open_place(
-    url: str | os.PathLike[str], *, mode: Literal["a", "r"], catalog: str | None
+    url: str | os.PathLike[str],
+    *,
+    mode: Literal["a", "r"],
+    catalog: str | None,
+    posix: Posix | None = None,
 ) -> Place:
-    """Opens a store's place; arguments and errors as `holdfast.open`."""
+    """Opens a store's place; arguments and errors as `holdfast.open`.
+
+    Args:
+        url: See there.
+        mode: See there.
+        catalog: See there.
+        posix: The system calls that every change goes through; a proof records or fails them.
+    """
     if mode not in ("a", "r"):
         raise ConfigError(f"mode={mode!r} is no mode", hint='pass "a" to write or "r" to read')
     root = _local_path(url)
@@ -52,7 +63,7 @@ def open_place(
                 hint="choose a place that you can write, or create the folder and give it to you",
             )
         _log.info("%s cannot be written: it is opened for reading", root)
-    storage = LocalStorage(root)
+    storage = LocalStorage(root, posix=posix)
     store_id = _identify(storage, writable=writable)
     if writable:
         return _open_writable(storage, store_id, catalog)
@@ -174,7 +185,7 @@ def _create(storage: LocalStorage) -> str:
     if storage.names("runs"):
         _log.warning("%s had lost its %s: made anew", storage.root, names.STORE_FILE)
     members = {"format": 1, "store_id": secrets.token_hex(16), "created_at": time.time()}
-    _make_folders(storage.root)
+    _make_folders(storage)
     for folder in ("shards", "runs"):
         storage.make_folder(folder)
     try:
@@ -185,10 +196,10 @@ def _create(storage: LocalStorage) -> str:
     return str(members["store_id"])
 
 
-def _make_folders(root: Path) -> None:
+def _make_folders(storage: LocalStorage) -> None:
     """Creates the store's folder and those above it, each durable in its parent."""
-    made = [root]
+    made = [storage.root]
     while not made[-1].parent.exists():
         made.append(made[-1].parent)
     for folder in reversed(made):
-        LocalStorage(folder.parent).make_folder(folder.name)
+        LocalStorage(folder.parent, posix=storage.posix).make_folder(folder.name)

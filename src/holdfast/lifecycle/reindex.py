@@ -26,10 +26,14 @@ def gather(place: Place, run: str) -> RunFacts:
     modified = place.storage.modified_ns(names.folder_of_run(run))
     history = RunHistory(place.journal(run)).refresh()
     checkpoints = []
+    pending = {*history.open_plan.deleted, *history.open_plan.thinned}
     for checkpoint_id in place.checkpoint_ids(run):
         record = _record(place, history, run, checkpoint_id)
         if record is not None:
             checkpoints.append(record)
+        elif names.belongs(checkpoint_id, run):
+            # Its manifest may come at any moment, and would change neither journal nor folder.
+            pending.add(checkpoint_id)
     checkpoints.sort(key=lambda record: record.info.created_at)
     info = history.run or _run_without_journal(run, checkpoints)
     if history.run is None:
@@ -41,6 +45,7 @@ def gather(place: Place, run: str) -> RunFacts:
         decisions=_that_came_true(history, checkpoints),
         journal_nbytes=history.nbytes,
         folder_mtime_ns=modified,
+        pending=tuple(sorted(pending)),
     )
 
 
