@@ -64,6 +64,11 @@ class Output:
         return self._out.is_terminal
 
     @property
+    def shows_progress(self) -> bool:
+        """Whether `progress` draws a bar."""
+        return self._err.is_terminal and not self.quiet
+
+    @property
     def width(self) -> int:
         """Columns of the terminal; 100 where there is none."""
         return self._out.width if self.to_terminal else 100
@@ -175,7 +180,7 @@ class Output:
             total: The amount at the end; None where nobody knows it.
             unit: What is counted.
         """
-        if self.quiet or not self._err.is_terminal:
+        if not self.shows_progress:
             yield _ignore
             return
         from rich.progress import (
