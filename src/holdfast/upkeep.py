@@ -8,6 +8,7 @@ from collections.abc import Callable
 from holdfast import references
 from holdfast.lifecycle import planning, reindex, repairing, usage, verifying
 from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle.findings import Findings
 from holdfast.lifecycle.pacing import Pacer
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.verification import Verification
@@ -99,12 +100,22 @@ class Upkeep:
         """Returns how many bytes `verify` is going to read with these arguments."""
         return verifying.nbytes_to_read(self._place, self._id_of(target), since=_moment(since))
 
-    def repair(self, *, apply: bool = False) -> repairing.Findings:
+    def repair(
+        self, *, apply: bool = False, progress: Callable[[int], None] | None = None
+    ) -> Findings:
         """Finds what interrupted work left behind and, with `apply`, sets it right.
 
-        No checkpoint is deleted by it, whatever its state.
+        No checkpoint is deleted by it, whatever its state. Tensors are read only of checkpoints
+        that are noted as damaged; `verify` finds damage.
+
+        Args:
+            apply: Whether to change anything.
+            progress: Called with 1 per checkpoint that was looked at.
+
+        Raises:
+            ConfigError: `apply` where the store is open for reading only.
         """
-        return repairing.repair(self._place, apply=apply)
+        return repairing.repair(self._place, apply=apply, progress=progress)
 
     def reindex(self, *, progress: Callable[[int], None] | None = None) -> int:
         """Rebuilds the catalog from the files; returns the number of runs."""

@@ -171,16 +171,33 @@ def _doctor(
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Set right what was found.")] = False,
 ) -> None:
-    """Show what the place can do, and what interrupted work left behind."""
+    """Show what the place can do, and what interrupted work and damage left behind.
+
+    Exits with 1 when something is left that was not set right.
+    """
     out = session.out
     with session.store(writing=True) as store:
-        found = store.repair(apply=apply)
+        total = store.usage().checkpoints if out.shows_progress else None
+        with out.progress("Looking", total=total, unit="checkpoints") as progress:
+            found = store.repair(apply=apply, progress=progress)
         place = dict(_place(store))
     if out.as_json:
         out.data({"place": place, **found.as_dict()})
-        return
-    out.facts((name.replace("_", " "), _answer(value)) for name, value in place.items())
-    out.lines([""])
+    elif not out.quiet:
+        out.facts((name.replace("_", " "), _answer(value)) for name, value in place.items())
+        out.lines([""])
+        _show_findings(out, found, applied=apply)
+    if not found.ok:
+        left = count(len(found.left), "finding")
+        raise HoldfastError(
+            f"{left} {'is' if len(found.left) == 1 else 'are'} left",
+            hint="what to do stands with each of them"
+            if apply
+            else "`holdfast doctor --apply` sets right what it can",
+        )
+
+
+def _show_findings(out: Output, found: Any, *, applied: bool) -> None:
     if found.busy:
         out.note(f"Written at this moment, looked at in part: {', '.join(found.busy)}.")
     if not found.findings:
@@ -196,8 +213,8 @@ def _doctor(
         ),
         [(f.kind, f.path, f.what, f.action, "yes" if f.done else "no") for f in found.findings],
     )
-    if not apply:
-        out.note("`holdfast doctor --apply` sets right what it can.")
+    if found.ok and not applied:
+        out.note("`holdfast doctor --apply` sets it right.")
 
 
 def _place(store: holdfast.Store) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from rich.text import Text
 from holdfast.cli.formatting import printable, strict
 from holdfast.errors import ConfigError
 
+#: What a progress bar counts.
+Unit = Literal["bytes", "runs", "checkpoints"]
+
 _GAP = 2
 #: What stands in for "as wide as the text is" where nothing limits the width.
 _BOUNDLESS = 100_000
@@ -171,7 +174,11 @@ class Output:
 
     @contextmanager
     def progress(
-        self, title: str, *, total: int | None, unit: Literal["bytes", "runs"] = "bytes"
+        self,
+        title: str,
+        *,
+        total: int | None,
+        unit: Literal["bytes", "runs", "checkpoints"] = "bytes",
     ) -> Iterator[Callable[[int], None]]:
         """Shows a bar on standard error while a block runs; yields what to call with amounts.
 
