@@ -9,7 +9,8 @@ from functools import partial
 from typing import Final
 
 from holdfast.engine import names
-from holdfast.errors import IntegrityError
+from holdfast.engine.sealed import unseal
+from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.lifecycle.findings import Found
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.reindex import reindex
@@ -62,6 +63,7 @@ def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
                 "forget it",
                 partial(place.catalog.forget_run, info.name),
             )
+    _store_file(place, found)
     _set_aside(place, found)
     if not busy:
         leftovers(place, found, "")
@@ -96,6 +98,19 @@ def leftovers(place: Place, found: Found, folder: str) -> None:
                 "remove it",
                 partial(place.storage.remove, path),
             )
+
+
+def _store_file(place: Place, found: Found) -> None:
+    try:
+        unseal(place.storage.read(names.STORE_FILE), path=names.STORE_FILE)
+    except FileNotFoundError:
+        what = "it is missing"
+    except HoldfastError as error:
+        what = error.message
+    else:
+        return
+    action = "nothing is lost with it: `holdfast doctor --apply` makes it anew"
+    found.leave("damaged", names.STORE_FILE, what, action)
 
 
 def _set_aside(place: Place, found: Found) -> None:
