@@ -1,6 +1,7 @@
 """The doctor tells what only people, or a next opening, would find out: owners, locks, journals."""
 
 import os
+import sqlite3
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import torch
 
 import holdfast
 from holdfast import keep, when
+from holdfast.catalog import opening
 from holdfast.lifecycle import healing
-from tests.lifecycle.stores import flip, listing, train
+from tests.lifecycle.stores import flip, ids, listing, train
 
 DYING = """
 import os, sys
@@ -165,6 +167,40 @@ def test_a_catalog_that_was_moved_aside_is_removed_on_request(tmp_path):
         assert store.repair().findings == ()
 
 
+def rows_page(path) -> int:
+    """The page of a database on which the rows of checkpoints begin."""
+    with sqlite3.connect(path) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE type = 'table' AND name LIKE '%checkpoints'"
+        ).fetchone()
+    connection.close()
+    return page
+
+
+def test_a_catalog_that_is_damaged_deep_inside_is_moved_aside_when_asked(tmp_path, monkeypatch):
+    with holdfast.open(tmp_path / "store") as store:
+        saved = train(store, "a", [2, 1])
+    path = tmp_path / "store" / "catalog.sqlite3"
+    page = rows_page(path)
+    data = bytearray(path.read_bytes())
+    for at in range((page - 1) * 4096, page * 4096):
+        data[at] ^= 0x55
+    path.write_bytes(data)
+    # A large one is not read in full at each opening.
+    monkeypatch.setattr(opening, "_QUICK_CHECK_NBYTES", 0)
+    with holdfast.open(tmp_path / "store") as store:
+        (finding,) = store.repair().left
+        assert (finding.kind, finding.path) == ("damaged", "catalog.sqlite3")
+        assert path.exists()
+        assert store.repair(apply=True).ok
+    with holdfast.open(tmp_path / "store") as store:
+        left_behind = store.repair(apply=True).findings
+        assert left_behind
+        assert all(f.path.startswith("catalog.sqlite3.damaged-1") for f in left_behind)
+        assert store.repair().findings == ()
+        assert ids(store.checkpoints("a", order_by="created_at")) == ids(saved)
+
+
 def test_tensors_are_read_only_where_damage_was_noted(store, monkeypatch):
     first, _ = train(store, "a", [2, 1], frozen=7)
     read = []
@@ -196,3 +232,4 @@ def test_a_save_beside_a_doctor_that_removes_folders_keeps_its_checkpoint(store)
         store.repair(apply=True)
         pending.wait().verify()
     run.close()
+    assert store.verify().ok

@@ -13,7 +13,6 @@ from holdfast.engine.sealed import unseal
 from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.lifecycle.findings import Found
 from holdfast.lifecycle.place import Place
-from holdfast.lifecycle.reindex import reindex
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _PROBE: Final = f"{TEMPORARY_PREFIX}probe-"
@@ -22,26 +21,43 @@ _SET_ASIDE: Final = re.compile(r"(?:catalog\.sqlite3|holdfast\.json)\.damaged-\d
 
 
 def catalog_is_sound(place: Place, found: Found) -> bool:
-    """Reads the catalog once; one that is damaged is a finding.
-
-    Returns:
-        Whether the catalog can be gone by now.
-    """
+    """Reads the catalog once, and returns whether it can be gone by; if not, that is a finding."""
     try:
         for run in place.catalog.run_names():
             place.catalog.run(run)
             place.catalog.checkpoints(run)
     except IntegrityError as error:
-        before = len(found.findings)
         found.act(
             "damaged",
             error.path,
-            f"{error.message}; the files hold all of it",
-            "rebuild it from the files",
-            partial(reindex, place, progress=lambda _: None),
+            f"{error.message}; the files hold all of it, and were not looked at for now",
+            "move it aside: the next opening makes it anew",
+            partial(_move_aside, place, error),
         )
-        return found.findings[before].done
+        return False
     return True
+
+
+def _move_aside(place: Place, error: IntegrityError) -> None:
+    """Moves a damaged catalog out of the way, and what stands beside it.
+
+    Raises:
+        IntegrityError: The catalog is kept elsewhere.
+    """
+    if place.storage.size(error.path) is None:
+        raise error
+    names_there = place.storage.names("")
+    number = 1
+    while f"{error.path}.damaged-{number}" in names_there:
+        number += 1
+    # The logs first: one that is left beside a new file would be played into it.
+    for ending in ("-wal", "-shm", "-journal", ""):
+        source = f"{error.path}{ending}"
+        if source in names_there:
+            target = f"{error.path}.damaged-{number}{ending}"
+            place.storage.posix.rename(
+                place.storage.absolute(source), place.storage.absolute(target)
+            )
 
 
 def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
