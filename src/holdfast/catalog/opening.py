@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +244,12 @@ def _small(path: Path) -> bool:
 
 def _check_header(path: Path) -> None:
     """Raises `IntegrityError` for a file that cannot be a database; a missing one passes."""
+    found = _stat(path)
+    if found is not None and not stat.S_ISREG(found.st_mode):
+        # Opening a pipe would wait for a writer.
+        raise ConfigError(
+            f"the catalog {path.name} is not a regular file", hint="remove it: it is made anew"
+        )
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))
