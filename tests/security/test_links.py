@@ -81,7 +81,7 @@ def use_everything(root):
 
 
 def a_checkpoint(root):
-    return sorted(path for path in (root / "runs/mine").iterdir() if path.is_dir())[0]
+    return min(path for path in (root / "runs/mine").iterdir() if path.is_dir())
 
 
 FOLDERS = {
@@ -96,9 +96,8 @@ FOLDERS = {
 def test_nothing_outside_is_changed_through_a_folder_that_is_a_link(root, which):
     outside = moved_out(root, which(root))
     before = contents(outside)
-    refused = use_everything(root)
+    use_everything(root)
     assert contents(outside) == before
-    assert refused
 
 
 def test_a_shard_is_not_taken_away_through_a_folder_that_is_a_link(root):
