@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeGuard
 
 from holdfast.errors import ConfigError, FormatError
 
@@ -41,9 +41,14 @@ def _is_run(name: str) -> bool:
     return len(name) <= _MAX_RUN and all(map(_RUN_PART.fullmatch, name.split("/")))
 
 
+def is_item(name: object) -> TypeGuard[str]:
+    """Returns whether something can be the name of an item."""
+    return isinstance(name, str) and _ITEM.fullmatch(name) is not None
+
+
 def check_item(name: object) -> str:
     """Returns an item's name; raises `ConfigError` for one that is not allowed."""
-    if not isinstance(name, str) or not _ITEM.fullmatch(name):
+    if not is_item(name):
         raise ConfigError(
             f"{name!r} cannot be the name of an item",
             hint="use up to 100 letters, digits, '.', '_', '-', not starting with '.'",
