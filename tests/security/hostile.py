@@ -99,16 +99,7 @@ def use(root: Path) -> list[HoldfastError]:
         for checkpoint in attempt(store.checkpoints) or ():
             _read(attempt, store, checkpoint)
         for run in attempt(store.runs) or ():
-            for ask in (
-                run.best,
-                run.latest,
-                run.checkpoints,
-                run.metric_names,
-                lambda r=run: r.info,
-            ):
-                attempt(ask)
-            attempt(lambda run=run: store.prune(run.name))
-            attempt(lambda run=run: store.explain(f"{run.name}@step:0"))
+            _ask(attempt, store, run)
         attempt(store.usage)
         if mode == "a":
             _change(attempt, store)
@@ -116,9 +107,16 @@ def use(root: Path) -> list[HoldfastError]:
     return refused
 
 
+def _ask(attempt: Callable[..., Any], store: holdfast.Store, run: Any) -> None:
+    for ask in (run.best, run.latest, run.checkpoints, run.metric_names, lambda: run.info):
+        attempt(ask)
+    attempt(lambda: store.prune(run.name))
+    attempt(lambda: store.explain(f"{run.name}@step:0"))
+
+
 def _read(attempt: Callable[..., Any], store: holdfast.Store, checkpoint: Checkpoint) -> None:
     for item in checkpoint.items:
-        attempt(lambda: checkpoint.load(item))
+        attempt(lambda item=item: checkpoint.load(item))
     for ask in (checkpoint.verify, lambda: checkpoint.config, lambda: checkpoint.path):
         attempt(ask)
     attempt(lambda: store.diff(checkpoint, checkpoint, norms=True))

@@ -178,10 +178,9 @@ FOLDERS = [b"\xff\xfe", b"a b", b"a\x1b[2J", "ä".encode(), b".hidden", b"x" * 2
 
 def test_a_folder_that_no_run_can_have_is_passed_over(root):
     for name in FOLDERS:
-        folder = bytes(root / "runs") + b"/" + name
-        os.mkdir(folder)
-        with open(folder + b"/journal.jsonl", "wb") as file:
-            file.write(sealed_line('{"t":"pin","at":1,"id":"a"'))
+        folder = root / "runs" / os.fsdecode(name)
+        folder.mkdir()
+        (folder / "journal.jsonl").write_bytes(sealed_line('{"t":"pin","at":1,"id":"a"'))
     forget_catalog(root)
     assert use(root) == []
     with holdfast.open(root, mode="r") as store:
