@@ -138,7 +138,13 @@ def _local_path(url: str | os.PathLike[str]) -> Path:
     text = os.fspath(url)
     if "://" not in text:
         return Path(text).expanduser().absolute()
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        # Not chained: what could not be read may hold a password.
+        raise ConfigError(
+            "the store's URL cannot be read", hint="pass a path or a file:// URL"
+        ) from None
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     raise ConfigError(
