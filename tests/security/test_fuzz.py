@@ -45,11 +45,12 @@ pytestmark = pytest.mark.timeout(max(120, EXAMPLES))
 
 
 def searched(examples):
-    return settings(
+    options = settings(
         max_examples=EXAMPLES or examples,
         deadline=None,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
+    return lambda test: pytest.mark.slow(options(test))
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,8 @@ SPECIAL = st.sampled_from(
     [None, True, False, 0, 1, -1, 2**31, 2**53, 2**63 - 1, 2**63, 2**64, 10**300, 1.5, -0.0, 1e308,
      "", "x", "..", "../x", "/", "\0", "NaN", "Infinity", "\x1b[2J", "\ud800", "\u202e", "a" * 300,
      RUN, f"{RUN}_20250101_000000", "a" * 64, "model.safetensors", "$", "array", "tensor",
-     "float32", [], {}, [[]], [{}], {"$": "tensor"}, {"a": {"a": {}}}, [0] * 70, [2**62, 2**62], [0, 2**62]]
+     "float32", [], {}, [[]], [{}], {"$": "tensor"}, {"a": {"a": {}}}, [0] * 70,
+     [2**62, 2**62], [0, 2**62]]
 )  # fmt: skip
 VALUES = st.recursive(
     SPECIAL

@@ -54,6 +54,7 @@ def root(original, tmp_path):
     return shutil.copytree(original, tmp_path / "store")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GOOD)
 def test_members_of_any_kind_stop_nobody(root, kind):
     lines = [{"t": kind, "at": value, **GOOD[kind]} for value in ODD]
@@ -61,6 +62,22 @@ def test_members_of_any_kind_stop_nobody(root, kind):
         lines += [{"t": kind, "at": 1.0, **GOOD[kind], member: value} for value in ODD]
         lines.append({"t": kind, "at": 1.0, **{k: v for k, v in GOOD[kind].items() if k != member}})
     append(root, *lines)
+    use(root)
+    with holdfast.open(root) as store:
+        assert [run.name for run in store.runs()] == [RUN]
+        assert store.get(f"{RUN}@latest").step in {1, 5}
+
+
+def test_members_of_any_kind_all_in_one_journal_stop_nobody(root):
+    append(
+        root,
+        *(
+            {"t": kind, "at": 1.0, **good, member: value}
+            for kind, good in GOOD.items()
+            for member in good
+            for value in ODD
+        ),
+    )
     use(root)
     with holdfast.open(root) as store:
         assert [run.name for run in store.runs()] == [RUN]

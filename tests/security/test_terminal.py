@@ -98,8 +98,18 @@ def harmless(text):
 @pytest.mark.parametrize(
     "words", COMMANDS, ids=lambda words: " ".join(words)[:24].replace(EVIL, "")
 )
+@pytest.mark.slow
 def test_no_command_lets_a_store_drive_the_terminal(root, ask, words):
-    for more in ((), ("--json",), ("--quiet",), ("--verbose",)):
+    check_inert(root, ask, words, [(), ("--json",), ("--quiet",), ("--verbose",)])
+
+
+@pytest.mark.parametrize("words", [("show", "mine@step:0"), ("ls", "mine"), ("plan", "mine")])
+def test_no_look_at_a_store_lets_it_drive_the_terminal(root, ask, words):
+    check_inert(root, ask, words, [("--verbose",), ("--json",)])
+
+
+def check_inert(root, ask, words, options):
+    for more in options:
         answer = ask(root, *words, *more)
         for text in (answer.out, answer.err):
             assert harmless(text), ascii(text)
@@ -118,6 +128,7 @@ def test_texts_come_back_from_json_as_they_were(root, ask):
     assert ask(root, "show", "mine@step:0", "--json").data["config"][EVIL] == EVIL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("ls",), ("show", "mine@step:0")])
 def test_a_real_terminal_is_not_driven_either(root, words):
     code, lines = in_terminal("-s", root, *words, columns=200)
@@ -126,6 +137,7 @@ def test_a_real_terminal_is_not_driven_either(root, words):
     assert not any(line.startswith("Error: all is lost") for line in lines)
 
 
+@pytest.mark.slow
 def test_the_shell_is_offered_nothing_that_it_would_act_on(root):
     line = "holdfast history mine "
     answer = in_process(
