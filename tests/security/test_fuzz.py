@@ -41,7 +41,7 @@ MEMORY_NBYTES = 8 << 30
 #: What reading may end with; saving and locking have others.
 REFUSALS = (FormatError, IntegrityError, NotFoundError, ConfigError)
 
-pytestmark = pytest.mark.timeout(max(120, EXAMPLES))
+pytestmark = pytest.mark.timeout(max(120, 5 * EXAMPLES))
 
 
 def searched(examples):
