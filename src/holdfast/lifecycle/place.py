@@ -56,7 +56,11 @@ class Place:
         What the catalog has seen of a run is noted in the same form (docs/decisions/003).
         """
         found = survey(self.storage, "runs", names.JOURNAL)
-        runs = ((names.run_of_folder(folder), mark) for folder, mark in found.items())
+        runs = (
+            (names.run_of_folder(folder), mark)
+            for folder, mark in found.items()
+            if names.is_run_folder(folder)
+        )
         return {run: mark for run, mark in runs if mark[0] or self.checkpoint_ids(run)}
 
     def checkpoint_ids(self, run: str) -> list[str]:

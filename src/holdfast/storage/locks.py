@@ -17,6 +17,7 @@ import weakref
 from pathlib import Path
 
 from holdfast.errors import LockedError, SaveError
+from holdfast.storage.openfiles import opening_error, require_regular
 
 _POLL_S = 0.1
 _opened: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -48,6 +49,7 @@ class FileLock:
         Raises:
             LockedError: Another process held it all the time.
             SaveError: The lock's file cannot be opened, or the medium has no locks.
+            FormatError: It is no file.
         """
         deadline = time.monotonic() + timeout_s
         while not self._held:
@@ -73,6 +75,7 @@ class FileLock:
         # A symbolic link is refused: the owner's name would be written to what it leads to.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = self._fd = os.open(self._path, flags, 0o666)
+        require_regular(fd, str(self._path))
         # Before it is locked: a child that is forked right now shares the descriptor.
         _opened.add(self)
         try:
@@ -114,14 +117,25 @@ class FileLock:
             os.close(fd)
 
     def busy(self) -> bool:
-        """Returns whether another process, or another lock object, holds it now."""
+        """Returns whether another process, or another lock object, holds it now.
+
+        Raises:
+            FormatError: Its file is a symbolic link, or no file.
+            HoldfastError: It cannot be opened now.
+        """
         if self.held:
             return False
+        # Without blocking: a pipe would wait for a writer.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
+            fd = os.open(self._path, flags)
+        except OSError as error:
+            opened = opening_error(error, str(self._path))
+            if isinstance(opened, FileNotFoundError):
+                return False
+            raise opened from error
         try:
+            require_regular(fd, str(self._path))
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
