@@ -312,8 +312,7 @@ class Checkpoint:
                 f"{self._place.label} is open for reading only",
                 hint='open it with mode="a" where it can be written',
             )
-        if not self._place.has_manifest(self.run, self.id):
-            raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
+        self._require_manifest()
         line = {"at": time.time(), "id": self.id, **record}
 
         def tell(catalog: Catalog) -> None:
@@ -325,7 +324,13 @@ class Checkpoint:
         # In one step with the mark of what the catalog has seen: killed between the two, it would
         # be taken to know what it does not.
         self._place.append(self.run, [line], durable=True, index=tell)
+        # A clean-up that did not see this line yet has deleted it meanwhile.
+        self._require_manifest()
         self._record = replace(self._record, info=replace(self.info, **changes))
+
+    def _require_manifest(self) -> None:
+        if not self._place.has_manifest(self.run, self.id):
+            raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
 
 
 def _ignore(_: int) -> None:

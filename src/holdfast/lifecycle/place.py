@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from holdfast.catalog import Catalog
@@ -112,6 +113,16 @@ class Place:
 
         self.index(apply)
         return after
+
+    def alone(self, run: str) -> AbstractContextManager[object]:
+        """Keeps every append to a run's journal waiting, by any process, inside the block.
+
+        What is read in the journal holds until the end of it. Nothing may be appended there.
+
+        Raises:
+            SaveError: The journal cannot be opened or locked.
+        """
+        return self.storage.appending(self.journal(run).path)
 
     def index(self, write: Callable[[Catalog], object]) -> bool:
         """Writes to the catalog in one transaction; a failure is logged, for it heals later."""
