@@ -88,7 +88,7 @@ def test_a_trainer_killed_for_its_memory_in_a_save_keeps_what_it_promised(tmp_pa
         assert store.repair().findings == ()
 
 
-#: May take no more address space than it has, from the second step on; then as much as before.
+#: Is given no more address space before its state becomes large, and all of it after that.
 REFUSED = f"""
 import resource
 store = holdfast.open(place)
@@ -98,10 +98,10 @@ run.attach(model=model)
 first = run.step(0)
 run.wait()
 big = {{"w": np.zeros({STATE * 20})}}
-run.attach(model=big)
 pages = int(open("/proc/self/statm").read().split()[0])
 _, most = resource.getrlimit(resource.RLIMIT_AS)
 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + (32 << 20), most))
+run.attach(model=big)
 second = run.step(1)
 run.wait()
 say(second.save and run.stats()["failed"] == 0, second.reason[:7])
