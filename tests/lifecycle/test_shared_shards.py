@@ -82,12 +82,22 @@ def save_around(root, number):
     return medium.count
 
 
-@pytest.mark.parametrize("around", [clean_up_around, save_around])
-def test_a_save_and_a_cleanup_of_shared_shards_may_meet_at_any_call(tmp_path, around):
+def check_meetings(tmp_path, around, stride):
     calls = around(tmp_path / "0", 0)
     assert calls >= 8
-    for number in range(1, calls + 1):
+    for number in range(1, calls + 1, stride):
         around(tmp_path / str(number), number)
+
+
+@pytest.mark.parametrize("around", [clean_up_around, save_around])
+def test_a_save_and_a_cleanup_of_shared_shards_may_meet(tmp_path, around):
+    check_meetings(tmp_path, around, 7)
+
+
+@pytest.mark.sweeps
+@pytest.mark.parametrize("around", [clean_up_around, save_around])
+def test_a_save_and_a_cleanup_of_shared_shards_may_meet_at_any_call(tmp_path, around):
+    check_meetings(tmp_path, around, 1)
 
 
 def test_a_shard_that_lost_its_second_name_is_offered_again(tmp_path):

@@ -10,7 +10,7 @@ import holdfast
 from tests.processes.jobs import hear, job, leave, tell
 
 # A job that says nothing more is a failure, not a hang.
-pytestmark = pytest.mark.timeout(90)
+pytestmark = [pytest.mark.timeout(90), pytest.mark.slow]
 
 LIMIT = 400 << 20
 STATE = 4_000_000
