@@ -56,8 +56,6 @@ class FollowingRun(RunReader):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Whoever broke off has decided what becomes of the process.
-        self._signals.heard = self._signals.heard or error is not None
         self.close()
 
     def attach(self, /, **items: object) -> None:
@@ -115,7 +113,6 @@ class FollowingRun(RunReader):
     @property
     def should_stop(self) -> bool:
         """Whether the stop policy, or a signal that came to this process, asks the loop to end."""
-        self._signals.heard = self._signals.heard or self._signals.preempted
         return self._stopped or self._signals.preempted
 
     @property
@@ -137,4 +134,3 @@ class FollowingRun(RunReader):
     def close(self) -> None:
         """Watches for signals no longer; there is no lock to give up."""
         self._signals.close()
-        self._signals.pass_on()

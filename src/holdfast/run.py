@@ -265,6 +265,7 @@ class Run(RunReader):
         Raises:
             SaveError, StorageFullError: It could not be made durable; the run stays open.
         """
+        self._stepper.note_end()
         last = self._stepper.last
         seeds = {framework.name: framework.seeds() for framework in frameworks.present()}
         checkpoint = self.save(

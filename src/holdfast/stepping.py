@@ -61,8 +61,7 @@ class Stepper:
     @property
     def should_stop(self) -> bool:
         """Whether the stop policy, a signal or a deadline asks the loop to end."""
-        if self._session.signals.preempted:
-            self._session.signals.heard = True
+        self.note_end()
         return self._stopped or self.was_told_to_end
 
     @property
@@ -175,9 +174,15 @@ class Stepper:
 
     def save_before_leaving(self) -> None:
         """Takes one more checkpoint where a signal came after the last `step` had decided."""
+        self.note_end()
         if self._session.signals.preempted:
             self._save_last("preempted")
             self._answer_signal()
+
+    def note_end(self) -> None:
+        """Takes a signal that came so far as heard: the loop ends by it, or has ended."""
+        signals = self._session.signals
+        signals.heard = signals.heard or signals.preempted
 
     def _save_last(self, code: str) -> None:
         if not self._began or self._saved_id is not None or not self._session.open:

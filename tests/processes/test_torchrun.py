@@ -40,7 +40,7 @@ with store.run("run", metric="loss", save=when.preempted(), keep=keep.all()) as 
             if not verdict.save:
                 run.save(step, reason="preempted").wait()
             break
-open(f"{place}-left-{first}-{rank}", "w").write(f"{step} {float(model.bias)!r}")
+open(f"{place}-left-{first}-{rank}", "w").write(f"{step} {model.bias.item()!r}")
 dist.destroy_process_group()
 """
 
