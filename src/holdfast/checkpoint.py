@@ -323,9 +323,11 @@ class Checkpoint:
 
         # In one step with the mark of what the catalog has seen: killed between the two, it would
         # be taken to know what it does not.
-        self._place.append(self.run, [line], durable=True, index=tell)
-        # A clean-up that did not see this line yet has deleted it meanwhile.
-        self._require_manifest()
+        # Looked for again with the journal to itself: a clean-up deletes in the same way, so that it
+        # either sees this line or comes first.
+        self._place.append(
+            self.run, [line], durable=True, index=tell, provided=self._require_manifest
+        )
         self._record = replace(self._record, info=replace(self.info, **changes))
 
     def _require_manifest(self) -> None:

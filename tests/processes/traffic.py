@@ -113,10 +113,12 @@ def verify(store, draw):
     say("verified")
 
 
+#: A role does one of these after another, as the dice fall; few actors leave room for trainers.
 ROLES = {
-    "prune": prune, "read": read, "speak": speak, "reindex": reindex, "repair": repair,
-    "verify": verify,
-}  # fmt: skip
+    "pruner": (prune, prune, speak),
+    "keeper": (reindex, repair, prune),
+    "reader": (read, read, read, speak, verify),
+}
 
 
 def act(role, place, seed):
@@ -130,7 +132,7 @@ def act(role, place, seed):
                 continue
             for _ in range(8):
                 with contextlib.suppress(*EXPECTED):
-                    ROLES[role](store, draw)
+                    draw.choice(ROLES[role])(store, draw)
                 if not going_on():
                     break
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from blake3 import blake3
 
@@ -22,6 +22,14 @@ _TAIL_NBYTES: Final = 1 << 16
 _ESCAPED: Final = b"\\ud"
 
 Record = Mapping[str, Any]
+
+
+class Append(Protocol):
+    """Appends records to a journal that is locked; returns its length before and after."""
+
+    def __call__(self, records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+        """Does so; errors as `Journal.append`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +61,20 @@ class Journal:
         self._storage = storage
         self.path = path
 
-    def append(self, records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+    def append(
+        self,
+        records: Iterable[Record],
+        *,
+        durable: bool,
+        provided: Callable[[], object] = lambda: None,
+    ) -> tuple[int, int]:
         """Appends records, alone among all processes.
 
         Args:
             records: Each with its ``t``.
             durable: Whether they, and all lines before them, are on the medium on return.
+            provided: Called once nobody else appends any more; what it raises keeps the records
+                out.
 
         Returns:
             The journal's length in bytes before and after.
@@ -67,18 +83,35 @@ class Journal:
             StorageFullError, SaveError: The medium failed; the records are not in the journal, or
                 not whole, which the next append notes.
         """
-        lines = b"".join(encode_line(record) for record in records)
         created = self._storage.size(self.path) is None
-        with self._storage.appending(self.path) as file:
-            before = file.nbytes
-            if before:
-                torn = _torn_nbytes(file)
-                if torn:
-                    lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
-            file.append(lines, durable=durable)
+        with self.alone() as append:
+            provided()
+            nbytes = append(records, durable=durable)
         if created:
             self._storage.sync_folder(self.path.rpartition("/")[0])
-        return before, before + len(lines)
+        return nbytes
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Append]:
+        """Keeps all other appends waiting, by any process, and yields what appends meanwhile.
+
+        What was read in the journal inside the block holds until its end.
+
+        Raises:
+            SaveError: The journal cannot be opened or locked.
+        """
+
+        def append(records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+            lines = b"".join(encode_line(record) for record in records)
+            before = file.nbytes
+            torn = _torn_nbytes(file) if before else 0
+            if torn:
+                lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
+            file.append(lines, durable=durable)
+            return before, before + len(lines)
+
+        with self._storage.appending(self.path) as file:
+            yield append
 
     @property
     def nbytes(self) -> int:

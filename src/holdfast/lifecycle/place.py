@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from holdfast.catalog import Catalog
@@ -85,6 +84,7 @@ class Place:
         *,
         durable: bool,
         index: Callable[[Catalog], object] | None = None,
+        provided: Callable[[], object] = lambda: None,
     ) -> int:
         """Writes facts to a run's journal, then to the catalog.
 
@@ -94,6 +94,7 @@ class Place:
             durable: Whether they are on the medium on return.
             index: Puts them into the catalog. What the catalog lags behind after a failure is
                 found at the next opening, by the length of the journal that it has seen.
+            provided: As for `Journal.append`.
 
         Returns:
             The journal's length in bytes.
@@ -101,7 +102,7 @@ class Place:
         Raises:
             SaveError, StorageFullError: The journal could not be written.
         """
-        before, after = self.journal(run).append(records, durable=durable)
+        before, after = self.journal(run).append(records, durable=durable, provided=provided)
 
         def apply(catalog: Catalog) -> None:
             if index is not None:
@@ -113,16 +114,6 @@ class Place:
 
         self.index(apply)
         return after
-
-    def alone(self, run: str) -> AbstractContextManager[object]:
-        """Keeps every append to a run's journal waiting, by any process, inside the block.
-
-        What is read in the journal holds until the end of it. Nothing may be appended there.
-
-        Raises:
-            SaveError: The journal cannot be opened or locked.
-        """
-        return self.storage.appending(self.journal(run).path)
 
     def index(self, write: Callable[[Catalog], object]) -> bool:
         """Writes to the catalog in one transaction; a failure is logged, for it heals later."""

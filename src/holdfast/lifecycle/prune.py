@@ -153,7 +153,7 @@ def _note_even_if_full(
             _log.warning(
                 "no room to note the clean-up of %s: deleting %s first", run, checkpoint_id
             )
-            with place.alone(run):
+            with place.journal(run).alone():
                 discard.delete(place.storage, run, checkpoint_id)
         else:
             return
@@ -233,7 +233,7 @@ def _carry_out(
         "at": now,
         "deleted": deleted,
         "thinned": list(thinned),
-        "spared": sorted(spared),
+        "spared": [],
     }
     place.append(run, [applied], durable=False, index=index)
     place.mark_seen(run)
@@ -245,16 +245,23 @@ def _carry_out(
 
 def _delete(place: Place, run: str, checkpoint_id: str, history: RunHistory) -> bool:
     """Deletes a checkpoint; returns False where it stays for what was said of it meanwhile."""
-    with place.alone(run):
+    with place.journal(run).alone() as append:
         history.refresh()
         # A late metric or a tag takes it out of the plan that did not know of it.
         spoken_for = checkpoint_id in history.pinned or (
             checkpoint_id not in history.open_plan.deleted
         )
         if spoken_for and place.has_manifest(run, checkpoint_id):
+            # At once: noted later, it could stand behind another plan, by which it is gone.
+            append([_spared(checkpoint_id)], durable=False)
             return False
         discard.delete(place.storage, run, checkpoint_id)
     return True
+
+
+def _spared(checkpoint_id: str) -> dict[str, object]:
+    spared = [checkpoint_id]
+    return {"t": "applied", "at": time.time(), "deleted": [], "thinned": [], "spared": spared}
 
 
 def _put_thinned(catalog: Catalog, manifest: Manifest) -> None:
@@ -272,8 +279,9 @@ def _thin(
     place: Place, run: str, checkpoint_id: str, items: Iterable[str], history: RunHistory
 ) -> Manifest | None:
     """Thins a checkpoint; returns None where it is pinned by now, gone or damaged."""
-    with place.alone(run):
+    with place.journal(run).alone() as append:
         if checkpoint_id in history.refresh().pinned:
+            append([_spared(checkpoint_id)], durable=False)
             return None
         try:
             return discard.thin(place.storage, place.manifest(checkpoint_id), items)
