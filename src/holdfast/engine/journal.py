@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from blake3 import blake3
 
@@ -25,6 +25,14 @@ _PIECE_NBYTES: Final = 16 << 20
 _ESCAPED: Final = b"\\ud"
 
 Record = Mapping[str, Any]
+
+
+class Append(Protocol):
+    """Appends records to a journal that is locked; returns its length before and after."""
+
+    def __call__(self, records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+        """Does so; errors as `Journal.append`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +64,20 @@ class Journal:
         self._storage = storage
         self.path = path
 
-    def append(self, records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+    def append(
+        self,
+        records: Iterable[Record],
+        *,
+        durable: bool,
+        provided: Callable[[], object] = lambda: None,
+    ) -> tuple[int, int]:
         """Appends records, alone among all processes.
 
         Args:
             records: Each with its ``t``.
             durable: Whether they, and all lines before them, are on the medium on return.
+            provided: Called once nobody else appends any more; what it raises keeps the records
+                out.
 
         Returns:
             The journal's length in bytes before and after.
@@ -72,24 +88,42 @@ class Journal:
             ConfigError: A record is longer than a reader takes; nothing was written.
             FormatError: What is there is no journal.
         """
-        encoded = [encode_line(record) for record in records]
-        if (longest := max(map(len, encoded), default=0)) > MAX_LINE_NBYTES:
-            raise ConfigError(
-                f"a line of {self.path} would have {longest} bytes, and {MAX_LINE_NBYTES} is most",
-                hint="attach less: keep large configuration and metadata in arrays or files",
-            )
-        lines = b"".join(encoded)
         created = self._storage.size(self.path) is None
-        with self._storage.appending(self.path) as file:
-            before = file.nbytes
-            if before:
-                torn = _torn_nbytes(file, self.path)
-                if torn:
-                    lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
-            file.append(lines, durable=durable)
+        with self.alone() as append:
+            provided()
+            nbytes = append(records, durable=durable)
         if created:
             self._storage.sync_folder(self.path.rpartition("/")[0])
-        return before, before + len(lines)
+        return nbytes
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Append]:
+        """Keeps all other appends waiting, by any process, and yields what appends meanwhile.
+
+        What was read in the journal inside the block holds until its end.
+
+        Raises:
+            SaveError: The journal cannot be opened or locked.
+            FormatError: What is there is no journal.
+        """
+
+        def append(records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+            encoded = [encode_line(record) for record in records]
+            if (longest := max(map(len, encoded), default=0)) > MAX_LINE_NBYTES:
+                raise ConfigError(
+                    f"a line of {self.path} would have {longest} bytes, {MAX_LINE_NBYTES} is most",
+                    hint="attach less: keep large configuration and metadata in arrays or files",
+                )
+            lines = b"".join(encoded)
+            before = file.nbytes
+            torn = _torn_nbytes(file, self.path) if before else 0
+            if torn:
+                lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
+            file.append(lines, durable=durable)
+            return before, before + len(lines)
+
+        with self._storage.appending(self.path) as file:
+            yield append
 
     @property
     def nbytes(self) -> int:

@@ -88,6 +88,7 @@ class Place:
         *,
         durable: bool,
         index: Callable[[Catalog], object] | None = None,
+        provided: Callable[[], object] = lambda: None,
     ) -> int:
         """Writes facts to a run's journal, then to the catalog.
 
@@ -97,6 +98,7 @@ class Place:
             durable: Whether they are on the medium on return.
             index: Puts them into the catalog. What the catalog lags behind after a failure is
                 found at the next opening, by the length of the journal that it has seen.
+            provided: As for `Journal.append`.
 
         Returns:
             The journal's length in bytes.
@@ -104,7 +106,7 @@ class Place:
         Raises:
             SaveError, StorageFullError: The journal could not be written.
         """
-        before, after = self.journal(run).append(records, durable=durable)
+        before, after = self.journal(run).append(records, durable=durable, provided=provided)
 
         def apply(catalog: Catalog) -> None:
             if index is not None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from holdfast.storage.locks import FileLock
 from holdfast.storage.openfiles import Appender, OpenFile, opening_error, require_regular
 from holdfast.storage.paths import Paths
 from holdfast.storage.posix import Buffer, Posix
+from holdfast.storage.unshared import appending_alone
 
 #: Published files are read-only: writing through a checkpoint's folder must not change a shard.
 #: Who may reach them at all is the folders' matter, which follow the user's umask.
@@ -276,14 +276,13 @@ class LocalStorage:
         Raises:
             StorageFullError, SaveError: The medium failed; a torn tail may be left.
         """
-        with self._translated(f"appending to {path}", 0):
-            fd = self.posix.open_append(self.absolute(path), 0o666)
-            try:
-                require_regular(fd, path)
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                yield Appender(self.posix, fd)
-            finally:
-                self.posix.close(fd)
+        absolute = self.absolute(path)
+        with (
+            self._translated(f"appending to {path}", 0),
+            appending_alone(self.posix, absolute, 0o666) as fd,
+        ):
+            require_regular(fd, path)
+            yield Appender(self.posix, fd)
 
     # -- reading ----------------------------------------------------------------------------
 
