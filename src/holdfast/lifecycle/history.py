@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from holdfast.engine import names
 from holdfast.engine.journal import Journal, Record
@@ -14,6 +14,9 @@ from holdfast.errors import FormatError
 from holdfast.model import CheckpointInfo, Decision, Fate, RunInfo, StepRow
 
 _log = logging.getLogger("holdfast")
+
+#: What is said of a decision whose plan gave no reason.
+NO_REASON: Final = "no reason was noted"
 
 #: What a line with the right digest and the wrong content can lead to.
 _MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, FormatError)
@@ -115,6 +118,12 @@ class RunHistory:
         note = self.saves.get(checkpoint_id)
         base = note.info.metrics if note else {}
         return {**base, **self.reports.get(checkpoint_id, {})}
+
+    def spared(self, checkpoint_id: str, *, at: float) -> Decision:
+        """Returns the decision that keeps what a plan meant to take, for it was pinned since."""
+        note = self.saves.get(checkpoint_id)
+        why = "pinned since the clean-up was planned: it stays"
+        return Decision(at, "kept", why, note.info.step if note else -1, checkpoint_id)
 
     # -- one method per kind of line ---------------------------------------------------------
 
@@ -229,6 +238,7 @@ class RunHistory:
         for checkpoint_id in spared:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
+            self.decisions.append(self.spared(checkpoint_id, at=float(record["at"])))
         for checkpoint_id in record["deleted"]:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
@@ -247,7 +257,7 @@ class RunHistory:
             self._decide_all(record, "kept", checkpoint_id)
 
     def _decide_all(self, record: Record, fate: Fate, checkpoint_id: str) -> None:
-        sentences = record["reasons"].get(checkpoint_id) or ["no reason was noted"]
+        sentences = record["reasons"].get(checkpoint_id) or [NO_REASON]
         self._decide(record, fate, checkpoint_id, "; ".join(sentences))
 
     def _decide(self, record: Record, fate: Fate, checkpoint_id: str, reason: str) -> None:

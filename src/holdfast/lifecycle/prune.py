@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from holdfast.catalog import Catalog
 from holdfast.engine import discard, names
@@ -17,9 +18,9 @@ from holdfast.errors import (
     NotFoundError,
     StorageFullError,
 )
-from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.history import NO_REASON, RunHistory
 from holdfast.lifecycle.place import Place
-from holdfast.model import CheckpointInfo, Decision, Plan
+from holdfast.model import CheckpointInfo, Decision, Fate, Plan
 
 _log = logging.getLogger("holdfast")
 
@@ -55,7 +56,6 @@ def apply_plan(place: Place, run: str, plan: Plan, *, history: RunHistory | None
             run,
             [info.id for info in going],
             remaining,
-            reasons=plan.reasons,
             history=history,
         )
         going = [info for info in going if info.id not in spared]
@@ -69,7 +69,7 @@ def finish_interrupted(place: Place, run: str, history: RunHistory) -> int:
     left = len(plan.deleted) + len(plan.thinned)
     if left:
         _log.info("finishing an interrupted clean-up of %s: %d checkpoints", run, left)
-        _carry_out(place, run, plan.deleted, plan.thinned, reasons={}, history=history)
+        _carry_out(place, run, plan.deleted, plan.thinned, history=history)
     return left
 
 
@@ -152,6 +152,8 @@ def _note_even_if_full(
             _log.warning(
                 "no room to note the clean-up of %s: deleting %s first", run, checkpoint_id
             )
+            # No line tells of it yet, and half a deletion does not change the run's folder.
+            place.index(partial(Catalog.mark_pending, run=run, checkpoint_id=checkpoint_id))
             discard.delete(place.storage, run, checkpoint_id)
         else:
             return
@@ -165,18 +167,28 @@ def _note(
     reasons: Mapping[str, tuple[str, ...]],
 ) -> None:
     now = time.time()
+    fates: dict[str, Fate] = {
+        **dict.fromkeys(deleted, "deleted"),
+        **dict.fromkeys(thinned, "thinned"),
+    }
     record = {
         "t": "plan",
         "at": now,
         "deleted": deleted,
         "thinned": {i: list(items) for i, items in thinned.items()},
-        "reasons": {i: list(reasons.get(i, ())) for i in [*deleted, *thinned]},
+        "reasons": {i: list(reasons.get(i, ())) for i in fates},
     }
 
     def index(catalog: Catalog) -> None:
-        # Until all is done: half a deletion changes neither the journal nor the run's folder.
-        for checkpoint_id in [*deleted, *thinned]:
+        decisions = []
+        for checkpoint_id, fate in fates.items():
+            # Until all is done: half a deletion changes neither the journal nor the run's folder.
             catalog.mark_pending(run, checkpoint_id)
+            known = catalog.get(checkpoint_id)
+            step = known.info.step if known else -1
+            why = "; ".join(reasons.get(checkpoint_id) or (NO_REASON,))
+            decisions.append(Decision(now, fate, why, step, checkpoint_id))
+        catalog.add_decisions(run, decisions)
 
     # Durable before the first name goes: after a crash this line says what to finish, and why.
     place.append(run, [record], durable=True, index=index)
@@ -188,12 +200,10 @@ def _carry_out(
     deleted: Iterable[str],
     thinned: Mapping[str, tuple[str, ...]],
     *,
-    reasons: Mapping[str, tuple[str, ...]],
     history: RunHistory,
 ) -> set[str]:
     """Does what is noted, but for what was pinned meanwhile; returns the ids of that."""
     now = time.time()
-    decisions: list[Decision] = []
     thinner = []
     history.refresh()
     noted = [*deleted, *thinned]
@@ -202,17 +212,11 @@ def _carry_out(
     thinned = {i: items for i, items in thinned.items() if i not in spared}
     # Deletions first: thinning writes a manifest, and may need the room.
     for checkpoint_id in deleted:
-        known = place.catalog.get(checkpoint_id)
         discard.delete(place.storage, run, checkpoint_id)
-        why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-        step = known.info.step if known else -1
-        decisions.append(Decision(now, "deleted", why, step, checkpoint_id))
     for checkpoint_id, items in thinned.items():
         manifest = _thin(place, checkpoint_id, items)
         if manifest is not None:
             thinner.append(manifest)
-            why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-            decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
 
     def index(catalog: Catalog) -> None:
         for manifest in thinner:
@@ -221,7 +225,7 @@ def _carry_out(
             catalog.drop_checkpoint(checkpoint_id)
         for checkpoint_id in noted:
             catalog.clear_pending(checkpoint_id)
-        catalog.add_decisions(run, decisions)
+        catalog.add_decisions(run, [history.spared(i, at=now) for i in sorted(spared)])
 
     applied = {
         "t": "applied",

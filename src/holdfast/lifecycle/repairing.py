@@ -19,6 +19,7 @@ from holdfast.errors import ConfigError, HoldfastError, LockedError, NotFoundErr
 from holdfast.lifecycle import checking, healing
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.planning import remove_if_empty
 from holdfast.lifecycle.prune import finish_interrupted
 from holdfast.lifecycle.reindex import gather, refresh_run
 from holdfast.model import CheckpointRecord
@@ -282,6 +283,8 @@ class _Repair:
                     "forget it",
                     partial(self.place.catalog.forget_run, info.name),
                 )
+        for folder in self.place.storage.folders("runs"):
+            self._emptied(names.run_of_folder(folder))
         if not self.busy:
             self._leftovers("")
             for folder in self.place.storage.folders("shards"):
@@ -289,6 +292,16 @@ class _Repair:
         for folder in self.place.storage.folders("shards"):
             for name in self.place.storage.names(f"shards/{folder}"):
                 self._ownerless(f"shards/{folder}/{name}")
+
+    def _emptied(self, run: str) -> None:
+        """Finds what a deletion left that was cut off when only the run's folder was left."""
+        folder = names.folder_of_run(run)
+        if set(self.place.storage.names(folder)) <= {names.LOCK}:
+            with _owned(self.place, run, take=self.apply) as mine:
+                if mine:
+                    what = "the empty folder of a run that was deleted, or never begun"
+                    work = partial(remove_if_empty, self.place, run)
+                    self._act("leftover", folder, what, "remove it", work)
 
     def _ownerless(self, path: str) -> None:
         name = path.rpartition("/")[2]
