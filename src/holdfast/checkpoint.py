@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.catalog import Catalog
-from holdfast.engine import names, reader
+from holdfast.engine import names, scanning
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
 from holdfast.errors import ConfigError, HoldfastError, IntegrityError, NotFoundError
@@ -231,13 +231,14 @@ class Checkpoint:
         """
         self._manifest = None
         found: Sequence[HoldfastError] = list(
-            reader.verify(self._place.storage, self.manifest, progress=progress or _ignore)
+            scanning.verify(self._place.storage, self.manifest, progress=progress or _ignore)
         )
         if found:
             raise IntegrityError(
                 f"{self.id} is damaged: " + "; ".join(error.message for error in found),
                 hint="use another checkpoint or a mirror",
                 path=getattr(found[0], "path", ""),
+                paths=tuple({getattr(error, "path", "") for error in found} - {""}),
             )
 
     def export(self, path: str | Path, format: str = "safetensors") -> Path:

@@ -10,6 +10,7 @@ from holdfast import environment, rng
 from holdfast.attached import RNG
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import HoldfastError, IntegrityError, NotFoundError, TreeError
+from holdfast.lifecycle import withdrawing
 from holdfast.lifecycle.loading import MixedError
 from holdfast.lifecycle.place import Place
 from holdfast.model import RunInfo
@@ -119,6 +120,7 @@ def _set_aside(place: Place, checkpoint: Checkpoint, error: HoldfastError) -> No
     """Notes the damage, so that no plan counts on the checkpoint; its files stay as they are."""
     if not place.writable or not isinstance(error, IntegrityError):
         return
+    withdrawing.withdraw(place, checkpoint.run, checkpoint.id, error.paths)
     line = {"t": "damaged", "at": time.time(), "id": checkpoint.id, "reason": error.message}
     try:
         place.append(

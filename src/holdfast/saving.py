@@ -273,7 +273,7 @@ class Saver:
                 self._place.storage,
                 draft,
                 snapshot,
-                parent=self._parent,
+                parent=self._trusted(),
                 links=self._place.links,
                 journal=journal,
                 tell=self.watch.move,
@@ -290,6 +290,16 @@ class Saver:
         self.watch.move("cataloguing")
         self._indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
         return Checkpoint(self._place, self._overlaid(record))
+
+    def _trusted(self) -> ParentShards:
+        """Returns what this save may reuse: nothing of a parent that was found damaged since."""
+        self._history.refresh()
+        if self._parent_id in self._history.damaged:
+            _log.warning(
+                "%s is damaged: the next save writes all its tensors anew", self._parent_id
+            )
+            return self._parent.distrusted()
+        return self._parent
 
     def _catalogue(self, catalog: Catalog, record: CheckpointRecord) -> None:
         # Metrics may have been reported since the state was copied, here or by a process that

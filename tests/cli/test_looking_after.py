@@ -82,7 +82,9 @@ def flip(root, run="digits-cnn"):
     """Flips a bit of a tensor of a run's newest checkpoint; returns the checkpoint's id."""
     with holdfast.open(root, mode="r") as store:
         newest = store.latest(run)
-    path = min(newest.path.glob("optimizer*.safetensors"))
+    # A shard that no other checkpoint holds: its own name, and the one under shards/.
+    shards = newest.path.glob("model*.safetensors")
+    path = min(path for path in shards if path.stat().st_nlink == 2)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o644)

@@ -17,6 +17,9 @@ from rich.text import Text
 from holdfast.cli.formatting import printable, strict
 from holdfast.errors import ConfigError
 
+#: What a progress bar counts.
+Unit = Literal["bytes", "runs", "checkpoints"]
+
 _GAP = 2
 #: What stands in for "as wide as the text is" where nothing limits the width.
 _BOUNDLESS = 100_000
@@ -62,6 +65,11 @@ class Output:
     def to_terminal(self) -> bool:
         """Whether somebody looks at standard output."""
         return self._out.is_terminal
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether `progress` draws a bar."""
+        return self._err.is_terminal and not self.quiet
 
     @property
     def width(self) -> int:
@@ -166,7 +174,11 @@ class Output:
 
     @contextmanager
     def progress(
-        self, title: str, *, total: int | None, unit: Literal["bytes", "runs"] = "bytes"
+        self,
+        title: str,
+        *,
+        total: int | None,
+        unit: Literal["bytes", "runs", "checkpoints"] = "bytes",
     ) -> Iterator[Callable[[int], None]]:
         """Shows a bar on standard error while a block runs; yields what to call with amounts.
 
@@ -175,7 +187,7 @@ class Output:
             total: The amount at the end; None where nobody knows it.
             unit: What is counted.
         """
-        if self.quiet or not self._err.is_terminal:
+        if not self.shows_progress:
             yield _ignore
             return
         from rich.progress import (

@@ -48,6 +48,7 @@ class RunHistory:
         pinned: Ids of pinned checkpoints.
         tags: Checkpoint id to its tags.
         damaged: Checkpoint id to why a verification called it damaged.
+        verified: Checkpoint id to when it was last read in full and found sound.
         open_plan: A clean-up that was interrupted.
         resumed_from: Id that the last resume went on from; None for a start from nothing.
         damage: Sentences about damaged lines.
@@ -64,6 +65,7 @@ class RunHistory:
         self.pinned: set[str] = set()
         self.tags: dict[str, set[str]] = {}
         self.damaged: dict[str, str] = {}
+        self.verified: dict[str, float] = {}
         self.reports: dict[str, dict[str, float]] = {}
         self.open_plan = OpenPlan()
         self.resumed_from: str | None = None
@@ -192,9 +194,18 @@ class RunHistory:
 
     def _damaged(self, record: Record) -> None:
         self.damaged[record["id"]] = record["reason"]
+        self.verified.pop(record["id"], None)
 
     def _healthy(self, record: Record) -> None:
         self.damaged.pop(record["id"], None)
+        self.verified[record["id"]] = float(record["at"])
+
+    def _verified(self, record: Record) -> None:
+        at = float(record["at"])
+        for checkpoint_id in record["ids"]:
+            # Found damaged by another process while this one read it: that is the later word.
+            if checkpoint_id not in self.damaged:
+                self.verified[checkpoint_id] = at
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""
@@ -279,6 +290,7 @@ _APPLY: Mapping[str, Callable[[RunHistory, Mapping[str, Any]], None]] = {
     "untag": RunHistory._untag,
     "damaged": RunHistory._damaged,
     "healthy": RunHistory._healthy,
+    "verified": RunHistory._verified,
     "plan": RunHistory._plan,
     "applied": RunHistory._applied,
     "kept": RunHistory._kept,

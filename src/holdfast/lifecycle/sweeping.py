@@ -1,0 +1,140 @@
+"""What lies about in a store beside its runs: leftovers, shards of nobody, the catalog's drift."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from functools import partial
+from typing import Final
+
+from holdfast.engine import names
+from holdfast.errors import IntegrityError
+from holdfast.lifecycle.findings import Found
+from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.reindex import reindex
+from holdfast.storage.local import TEMPORARY_PREFIX
+
+_PROBE: Final = f"{TEMPORARY_PREFIX}probe-"
+#: What a damaged file of the store's own is called once it was moved aside.
+_SET_ASIDE: Final = re.compile(r"(?:catalog\.sqlite3|holdfast\.json)\.damaged-\d+(?:-\w+)?")
+
+
+def catalog_is_sound(place: Place, found: Found) -> bool:
+    """Reads the catalog once; one that is damaged is a finding.
+
+    Returns:
+        Whether the catalog can be gone by now.
+    """
+    try:
+        for run in place.catalog.run_names():
+            place.catalog.run(run)
+            place.catalog.checkpoints(run)
+    except IntegrityError as error:
+        before = len(found.findings)
+        found.act(
+            "damaged",
+            error.path,
+            f"{error.message}; the files hold all of it",
+            "rebuild it from the files",
+            partial(reindex, place, progress=lambda _: None),
+        )
+        return found.findings[before].done
+    return True
+
+
+def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
+    """Looks at the store as a whole.
+
+    Args:
+        place: The store.
+        found: Where findings go.
+        needed: Names of shards that stay: a damaged checkpoint may be healed from them.
+        busy: Whether a run is being written: what is not finished may be finished soon, then.
+    """
+    folders = set(place.run_names())
+    for info in place.catalog.runs():
+        if info.name not in folders:
+            found.act(
+                "drift",
+                names.folder_of_run(info.name),
+                f"the catalog knows the run {info.name}, which has no folder",
+                "forget it",
+                partial(place.catalog.forget_run, info.name),
+            )
+    _set_aside(place, found)
+    if not busy:
+        leftovers(place, found, "")
+    empty = []
+    for name in place.storage.folders("shards"):
+        folder = f"shards/{name}"
+        if not busy:
+            leftovers(place, found, folder)
+        for file in place.storage.names(folder):
+            _ownerless(place, found, f"{folder}/{file}", needed)
+        if not place.storage.names(folder):
+            empty.append(folder)
+    if empty:
+        found.act(
+            "empty",
+            "shards",
+            f"folders without shards: {len(empty)}",
+            "remove them",
+            partial(_remove_folders, place, empty),
+        )
+
+
+def leftovers(place: Place, found: Found, folder: str) -> None:
+    """Finds files in a folder that were never finished; nobody may be writing there."""
+    for name in place.storage.names(folder):
+        if name.startswith(TEMPORARY_PREFIX) and not _is_probing(name):
+            path = f"{folder}/{name}" if folder else name
+            found.act(
+                "leftover",
+                path,
+                "a file that was never finished",
+                "remove it",
+                partial(place.storage.remove, path),
+            )
+
+
+def _set_aside(place: Place, found: Found) -> None:
+    for name in place.storage.names(""):
+        if _SET_ASIDE.fullmatch(name):
+            found.act(
+                "leftover",
+                name,
+                "a damaged file that was moved aside and made anew",
+                "remove it",
+                partial(place.storage.remove, name),
+            )
+
+
+def _ownerless(place: Place, found: Found, path: str, needed: set[str]) -> None:
+    name = path.rpartition("/")[2]
+    # What a damaged checkpoint may still be healed from stays.
+    if name.startswith(TEMPORARY_PREFIX) or name.removesuffix(".safetensors") in needed:
+        return
+    if place.storage.link_count(path) == 1:
+        found.act(
+            "ownerless",
+            path,
+            f"a shard that no checkpoint holds, {place.storage.size(path) or 0} bytes",
+            "remove it",
+            partial(place.storage.remove, path),
+        )
+
+
+def _remove_folders(place: Place, folders: Iterable[str]) -> None:
+    for folder in folders:
+        # Only what is still empty goes; a save that wants the folder just now does without the
+        # shard's second name.
+        place.storage.remove_folder(folder)
+
+
+def _is_probing(name: str) -> bool:
+    """Returns whether a file belongs to a process that is opening the store right now."""
+    if not name.startswith(_PROBE):
+        return False
+    pid = name.removeprefix(_PROBE).partition("-")[0]
+    return pid.isdigit() and os.path.exists(f"/proc/{pid}")  # noqa: PTH110 - a question, no path
