@@ -136,12 +136,16 @@ def parse(data: bytes, *, path: str, start: int = 0) -> Reading:
             continue
         if suspect:
             # The line after a torn tail counts its bytes; anything else was damaged later.
-            if not (record.get("t") == "torn" and record.get("nbytes") == suspect[1]):
+            counted = record.get("t") == "torn" and record.get("nbytes") == suspect[1]
+            begin = suspect[0] - start
+            if not counted or _is_whole(data[begin : begin + suspect[1]], path):
                 damage.append(_describe(path, *suspect))
             suspect = None
         records.append(record)
     if suspect:
         damage.append(_describe(path, *suspect))
+    if _is_whole(data[offset:], path):
+        damage.append(_describe(path, start + offset, len(data) - offset))
     return Reading(tuple(records), tuple(damage), start + offset, len(data) - offset)
 
 
@@ -173,6 +177,11 @@ def _decode_line(line: bytes, path: str) -> Record | None:
     except FormatError:
         return None
     return record if isinstance(record, dict) and isinstance(record.get("t"), str) else None
+
+
+def _is_whole(tail: bytes, path: str) -> bool:
+    """Returns whether what looks torn is a whole line whose line feed became another byte."""
+    return tail[-2:-1] == b"}" and _decode_line(tail[:-1], path) is not None
 
 
 def _describe(path: str, offset: int, nbytes: int) -> str:

@@ -16,6 +16,7 @@ from holdfast.lifecycle import checking
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.readonce import ShardReader
+from holdfast.lifecycle.remembering import remember
 from holdfast.lifecycle.verification import Verification
 from holdfast.model import CheckpointRecord
 from holdfast.storage import identity
@@ -173,7 +174,7 @@ class _Verifying:
     def entries(self, runs: Sequence[str], only: str | None) -> Iterator[_Entry]:
         """Yields the checkpoints to read, run by run, each run with an end."""
         for name in runs:
-            run = _Run(name, RunHistory(self._place.journal(name)).refresh())
+            run = _Run(name, RunHistory(self._place.journal(name)).refresh_readable())
             self._open[name] = run
             known = (
                 {r.info.id: r for r in self._place.catalog.checkpoints(name)} if not only else {}
@@ -244,11 +245,13 @@ class _Verifying:
 
     def _finish(self, run: _Run) -> None:
         journal = self._place.journal(run.name)
-        damage = list(run.history.damage)
-        length = journal.nbytes
-        if length < run.relied_on:
+        # Again: a running training appends before it saves. Behind its end there are no lines.
+        end = run.history.refresh_readable().nbytes
+        remember(self._place, run.name, run.history)
+        damage = list(dict.fromkeys(run.history.damage))
+        if end < run.relied_on:
             damage.append(
-                f"{journal.path} has {length} bytes, a checkpoint relies on {run.relied_on}: "
+                f"{journal.path} has {end} sound bytes, a checkpoint relies on {run.relied_on}: "
                 "it was cut"
             )
         if damage:

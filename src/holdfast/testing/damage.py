@@ -44,6 +44,11 @@ class Patch:
     def __str__(self) -> str:
         return f"{self.kind} of {self.path} at byte {self.offset}"
 
+    @property
+    def cuts_journal(self) -> bool:
+        """Whether it is more than a bit of a journal: then the opening tells what was lost."""
+        return self.path.endswith(names.JOURNAL) and not self.kind.startswith("a flipped bit")
+
     def apply(self, root: Path) -> None:
         """Damages the file in a store."""
         _write(root / self.path, self.offset, self.data, self.nbytes)
