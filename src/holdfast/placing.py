@@ -169,9 +169,14 @@ def _identify(storage: LocalStorage, *, writable: bool) -> str:
     try:
         members = unseal(data, path=names.STORE_FILE)
     except IntegrityError as error:
+        if not writable:
+            # It holds nothing that reading rests on.
+            _log.warning("%s is damaged", storage.root / names.STORE_FILE)
+            return ""
         raise IntegrityError(
             f"{storage.root / names.STORE_FILE} is damaged",
-            hint="it holds nothing but the store's id: move it aside, and it is made anew",
+            hint="it holds nothing but the store's id: `holdfast doctor --apply` makes it anew, "
+            "or move it aside",
             path=names.STORE_FILE,
         ) from error
     check_format(members, path=f"{storage.root / names.STORE_FILE}")

@@ -176,7 +176,7 @@ def _doctor(
     Exits with 1 when something is left that was not set right.
     """
     out = session.out
-    with session.store(writing=True) as store:
+    with session.store_to_mend(apply=apply) as store:
         total = store.usage().checkpoints if out.shows_progress else None
         with out.progress("Looking", total=total, unit="checkpoints") as progress:
             found = store.repair(apply=apply, progress=progress)

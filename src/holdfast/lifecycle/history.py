@@ -236,9 +236,7 @@ class RunHistory:
                 self.verified[checkpoint_id] = at
 
     def _cut(self, record: Record) -> None:
-        self.damage.append(
-            f"{self._journal.path} had {int(record['nbytes'])} bytes: it was cut"
-        )
+        self.damage.append(f"{self._journal.path} had {int(record['nbytes'])} bytes: it was cut")
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""

@@ -44,26 +44,20 @@ def standing(place: Place, run: str, *, take: bool) -> Iterator[Standing]:
     """Tells how a run stands; with `take`, nobody can write it until the end of the block."""
     path = f"{names.folder_of_run(run)}/{names.LOCK}"
     # Before it is taken: whoever takes a lock signs it.
-    owner = _last_owner(place, path)
+    owner, fault = _signature(place, path)
     lock = place.storage.lock(path)
-    try:
-        if not take:
-            mine = not lock.busy()
-        else:
-            lock.acquire(timeout_s=0)
-            mine = True
-        fault = ""
-    except LockedError:
-        mine, fault = False, ""
-    except SaveError as error:
-        mine, fault = False, error.message
-    except OSError as error:
-        mine = False
-        fault = (
-            error.message
-            if isinstance(error, HoldfastError)
-            else f"it cannot be opened: {error.strerror}"
-        )
+    mine = False
+    if not fault:
+        try:
+            if take:
+                lock.acquire(timeout_s=0)
+            mine = take or not lock.busy()
+        except LockedError:
+            mine = False
+        except SaveError as error:
+            fault = error.message
+        except OSError as error:
+            fault = f"it cannot be opened: {error.strerror}"
     try:
         yield Standing(mine, fault, owner, lambda: not take and lock.busy())
     finally:
@@ -85,12 +79,20 @@ def note_interrupted(place: Place, run: str) -> None:
     )
 
 
-def _last_owner(place: Place, path: str) -> str:
+def _signature(place: Place, path: str) -> tuple[str, str]:
+    """Returns who signed a lock last, as a sentence, and why it cannot be opened, if it cannot."""
+    nobody = "its last owner left no name"
     try:
-        owner = json.loads(place.storage.read(path, limit=_LOCK_NBYTES))
+        content = place.storage.read(path, limit=_LOCK_NBYTES)
+    except FileNotFoundError:
+        return nobody, ""
+    except HoldfastError as error:
+        return nobody, error.message
+    try:
+        owner = json.loads(content)
         pid, host, since = int(owner["pid"]), str(owner["host"])[:64], float(owner["since"])
         moment = datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    except (HoldfastError, OSError, ValueError, KeyError, TypeError, OverflowError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         # Nothing rests on the signature: a full disk or a crash may have taken it.
-        return "its last owner left no name"
-    return f"its last owner was pid {pid} on {host}, since {moment}"
+        return nobody, ""
+    return f"its last owner was pid {pid} on {host}, since {moment}", ""

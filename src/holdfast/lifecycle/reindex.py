@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from holdfast.engine import names
+from holdfast.engine.manifest import Manifest
 from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
@@ -130,16 +131,26 @@ def _record(
         _log.warning("%s lies in the folder of %s and is passed over", checkpoint_id, run)
         return None
     try:
-        record = place.manifest(checkpoint_id).record()
+        return record_of(place.manifest(checkpoint_id), history)
     except HoldfastError as error:
         if isinstance(error, NotFoundError) and checkpoint_id not in history.damaged:
             # A save under way, or one that was cut off: no checkpoint.
             return None
         _log.warning("%s is set aside as damaged: %s", checkpoint_id, error.message)
-        note = history.saves.get(checkpoint_id)
-        info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
-        return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
+        return record_without_manifest(run, checkpoint_id, history)
+
+
+def record_of(manifest: Manifest, history: RunHistory) -> CheckpointRecord:
+    """Returns what the catalog must say of a checkpoint."""
+    record = manifest.record()
     return replace(record, info=history.overlay(record.info))
+
+
+def record_without_manifest(run: str, checkpoint_id: str, history: RunHistory) -> CheckpointRecord:
+    """Returns what the catalog must say of a checkpoint whose manifest cannot be read."""
+    note = history.saves.get(checkpoint_id)
+    info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
+    return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
 
 
 def _that_came_true(

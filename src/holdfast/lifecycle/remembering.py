@@ -49,7 +49,8 @@ def remember(place: Place, run: str, history: RunHistory) -> None:
         return
     if history.run is None and about is not None:
         lines = [*_opening(about, now), *lines]
-    if (proof or unknown) and not history.damage:
+    # A journal that is gone does not begin anew with this alone: that it is missing says more.
+    if (proof or unknown) and not history.damage and (lines or history.nbytes):
         lines.append({"t": "cut", "at": now, "nbytes": length})
     if not lines:
         return

@@ -6,7 +6,7 @@ No checkpoint is ever deleted here: what cannot be set right is named, and left 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -21,7 +21,7 @@ from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.ownership import Standing, note_interrupted, standing
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted
-from holdfast.lifecycle.reindex import gather, refresh_run
+from holdfast.lifecycle.reindex import record_of, record_without_manifest, refresh_run
 from holdfast.lifecycle.sweeping import catalog_is_sound, leftovers, sweep
 from holdfast.model import CheckpointRecord
 from holdfast.storage import Identity, identity
@@ -102,17 +102,24 @@ class _Repair:
             self._interrupted(run, history)
             self._unfinished(run, history)
             leftovers(self.place, self.found, names.folder_of_run(run))
-        records = {r.info.id: r for r in self.place.catalog.checkpoints(run)}
+        rows = {r.info.id: r for r in self.place.catalog.checkpoints(run)}
+        files: dict[str, CheckpointRecord] = {}
         relied_on = 0
         for checkpoint_id in self.place.checkpoint_ids(run):
             manifest = self._checkpoint(
-                run, checkpoint_id, history, records.get(checkpoint_id), mine=stands.mine
+                run, checkpoint_id, history, rows.get(checkpoint_id), mine=stands.mine
             )
-            relied_on = max(relied_on, manifest.journal_nbytes if manifest else 0)
             self._progress(1)
+            if manifest is not None:
+                files[checkpoint_id] = record_of(manifest, history)
+                relied_on = max(relied_on, manifest.journal_nbytes)
+            elif checkpoint_id in history.damaged or self.place.has_manifest(run, checkpoint_id):
+                files[checkpoint_id] = record_without_manifest(run, checkpoint_id, history)
         self._lost(run, history)
         self._journal(run, history, relied_on)
-        self._drift(run)
+        if stands.mine:
+            # While a run is written its owner sees to the catalog, and may be a moment behind.
+            self._drift(run, files, rows)
 
     def _owner(self, run: str, history: RunHistory, stands: Standing) -> None:
         running = history.run is not None and history.run.status == "running"
@@ -278,9 +285,15 @@ class _Repair:
 
     # -- the catalog ------------------------------------------------------------------------
 
-    def _drift(self, run: str) -> None:
-        files = {record.info.id: _facts(record) for record in gather(self.place, run).checkpoints}
-        rows = {r.info.id: _facts(r) for r in self.place.catalog.checkpoints(run)}
+    def _drift(
+        self,
+        run: str,
+        found: Mapping[str, CheckpointRecord],
+        before: Mapping[str, CheckpointRecord],
+    ) -> None:
+        files = {i: _facts(record) for i, record in found.items() if names.belongs(i, run)}
+        now = self.place.catalog.checkpoints(run) if self.apply else before.values()
+        rows = {record.info.id: _facts(record) for record in now}
         known = self.place.catalog.run(run) is not None
         if files == rows and known:
             return

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Final
 
 from holdfast.engine import names
-from holdfast.errors import IntegrityError
+from holdfast.engine.sealed import unseal
+from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.lifecycle.findings import Found
 from holdfast.lifecycle.place import Place
-from holdfast.lifecycle.reindex import reindex
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _PROBE: Final = f"{TEMPORARY_PREFIX}probe-"
@@ -21,26 +21,43 @@ _SET_ASIDE: Final = re.compile(r"(?:catalog\.sqlite3|holdfast\.json)\.damaged-\d
 
 
 def catalog_is_sound(place: Place, found: Found) -> bool:
-    """Reads the catalog once; one that is damaged is a finding.
-
-    Returns:
-        Whether the catalog can be gone by now.
-    """
+    """Reads the catalog once, and returns whether it can be gone by; if not, that is a finding."""
     try:
         for run in place.catalog.run_names():
             place.catalog.run(run)
             place.catalog.checkpoints(run)
     except IntegrityError as error:
-        before = len(found.findings)
         found.act(
             "damaged",
             error.path,
-            f"{error.message}; the files hold all of it",
-            "rebuild it from the files",
-            partial(reindex, place, progress=lambda _: None),
+            f"{error.message}; the files hold all of it, and were not looked at for now",
+            "move it aside: the next opening makes it anew",
+            partial(_move_aside, place, error),
         )
-        return found.findings[before].done
+        return False
     return True
+
+
+def _move_aside(place: Place, error: IntegrityError) -> None:
+    """Moves a damaged catalog out of the way, and what stands beside it.
+
+    Raises:
+        IntegrityError: The catalog is kept elsewhere.
+    """
+    if place.storage.size(error.path) is None:
+        raise error
+    names_there = place.storage.names("")
+    number = 1
+    while f"{error.path}.damaged-{number}" in names_there:
+        number += 1
+    # The logs first: one that is left beside a new file would be played into it.
+    for ending in ("-wal", "-shm", "-journal", ""):
+        source = f"{error.path}{ending}"
+        if source in names_there:
+            target = f"{error.path}.damaged-{number}{ending}"
+            place.storage.posix.rename(
+                place.storage.absolute(source), place.storage.absolute(target)
+            )
 
 
 def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
@@ -62,6 +79,7 @@ def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
                 "forget it",
                 partial(place.catalog.forget_run, info.name),
             )
+    _store_file(place, found)
     _set_aside(place, found)
     if not busy:
         leftovers(place, found, "")
@@ -96,6 +114,19 @@ def leftovers(place: Place, found: Found, folder: str) -> None:
                 "remove it",
                 partial(place.storage.remove, path),
             )
+
+
+def _store_file(place: Place, found: Found) -> None:
+    try:
+        unseal(place.storage.read(names.STORE_FILE), path=names.STORE_FILE)
+    except FileNotFoundError:
+        what = "it is missing"
+    except HoldfastError as error:
+        what = error.message
+    else:
+        return
+    action = "nothing is lost with it: `holdfast doctor --apply` makes it anew"
+    found.leave("damaged", names.STORE_FILE, what, action)
 
 
 def _set_aside(place: Place, found: Found) -> None:

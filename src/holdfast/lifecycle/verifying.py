@@ -19,7 +19,6 @@ from holdfast.lifecycle.readonce import ShardReader
 from holdfast.lifecycle.remembering import remember
 from holdfast.lifecycle.verification import Verification
 from holdfast.model import CheckpointRecord
-from holdfast.storage import identity
 
 _log = logging.getLogger("holdfast")
 
@@ -77,18 +76,37 @@ def verify(
 
 
 def nbytes_to_read(place: Place, target: str | None, *, since: float | None = None) -> int:
-    """Returns the bytes of shard files that `verify` is going to read, each file counted once."""
+    """Returns the bytes of shard files that `verify` is going to read, as the catalog knows them.
+
+    In a copy of a store that gave each checkpoint files of its own, more is read.
+    """
     runs, only = _scope(place, target)
-    work = _Verifying(place, since, ShardReader(place.storage, progress=_ignore))
-    seen = set()
-    total = 0
-    for entry in work.entries(runs, only):
-        for path, shard in shard_files(entry.manifest).items() if entry.manifest else ():
-            key = (shard.shard, identity(place.storage, path))
-            if key[1] is not None and key not in seen:
-                seen.add(key)
-                total += key[1].nbytes
-    return total
+    shared = place.links or (place.capabilities is None and bool(place.storage.folders("shards")))
+    files: dict[tuple[str, str], int] = {}
+    for name in runs:
+        history = RunHistory(place.journal(name))
+        if since is not None:
+            history.refresh()
+        for record in place.catalog.checkpoints(name):
+            known = only in (None, record.info.id)
+            if known and not _is_recent(place, record.info.id, history, record, since):
+                for shard, nbytes in record.info.shards.items():
+                    files["" if shared else record.info.id, shard] = nbytes
+    return sum(files.values())
+
+
+def _is_recent(
+    place: Place,
+    checkpoint_id: str,
+    history: RunHistory,
+    record: CheckpointRecord | None,
+    since: float | None,
+) -> bool:
+    """Returns whether a checkpoint was verified since, and nothing speaks against it."""
+    if since is None or history.verified.get(checkpoint_id, -1.0) < since:
+        return False
+    damaged = record is not None and record.info.damaged
+    return not damaged and place.has_manifest(names.run_of_id(checkpoint_id), checkpoint_id)
 
 
 def _scope(place: Place, target: str | None) -> tuple[list[str], str | None]:
@@ -118,11 +136,19 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A checkpoint to read; without an id, the end of its run."""
+    """A checkpoint to read; without an id, the end of its run.
+
+    Attributes:
+        run: Its run.
+        checkpoint_id: Its id.
+        manifest: Its manifest, where that can be read.
+        trusted: Whether the catalog knows it, and not as damaged.
+    """
 
     run: _Run
     checkpoint_id: str = ""
     manifest: Manifest | None = None
+    trusted: bool = False
 
 
 def _together(entries: Iterator[_Entry]) -> Iterator[Sequence[_Entry]]:
@@ -181,17 +207,13 @@ class _Verifying:
             )
             every = [only] if only else sorted({*self._place.checkpoint_ids(name), *known})
             for checkpoint_id in every:
-                if self._is_recent(run, checkpoint_id, known.get(checkpoint_id)):
+                record = known.get(checkpoint_id)
+                if _is_recent(self._place, checkpoint_id, run.history, record, self._since):
                     self.skipped.append(checkpoint_id)
-                else:
-                    yield _Entry(run, checkpoint_id, self._manifest(checkpoint_id))
+                    continue
+                trusted = record is not None and not record.info.damaged
+                yield _Entry(run, checkpoint_id, self._manifest(checkpoint_id), trusted)
             yield _Entry(run)
-
-    def _is_recent(self, run: _Run, checkpoint_id: str, record: CheckpointRecord | None) -> bool:
-        if self._since is None or run.history.verified.get(checkpoint_id, -1.0) < self._since:
-            return False
-        damaged = record is not None and record.info.damaged
-        return not damaged and self._place.has_manifest(run.name, checkpoint_id)
 
     def _manifest(self, checkpoint_id: str) -> Manifest | None:
         try:
@@ -241,7 +263,8 @@ class _Verifying:
         elif not found.unread and checkpoint_id not in run.history.damaged:
             # One that was damaged and is sound again gets a line of its own.
             run.sound.append(checkpoint_id)
-        checking.settle(self._place, run.name, checkpoint_id, found, run.history)
+        if found.damage or not entry.trusted or checkpoint_id in run.history.damaged:
+            checking.settle(self._place, run.name, checkpoint_id, found, run.history)
 
     def _finish(self, run: _Run) -> None:
         journal = self._place.journal(run.name)

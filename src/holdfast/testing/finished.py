@@ -89,6 +89,10 @@ class Finished:
         runs = frozenset({names.run_of_folder(parts[1])} if len(parts) == 3 else ())
         return frozenset(self.holders(path)), runs
 
+    def journal_of(self, run: str) -> str:
+        """Returns the path of a run's journal."""
+        return f"{names.folder_of_run(run)}/{names.JOURNAL}"
+
     def newest_full(self, run: str, *, without: frozenset[str] = frozenset()) -> str:
         """Returns the id that training goes on from; empty where there is none.
 

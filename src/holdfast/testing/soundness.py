@@ -100,6 +100,8 @@ def require_found(
     path = root / names.STORE_FILE
     if path.exists() and not _same_file(path, finished.root / names.STORE_FILE):
         _require_refused(root)
+        with holdfast.open(root, mode="r") as store:
+            _require_loads(finished, store, damaged, frozenset())
         return
     with holdfast.open(root) as store:
         found = store.verify()
@@ -128,8 +130,7 @@ def require_not_misread(finished: Finished, root: Path, run: str, *, may_lack: b
         may_lack: Whether lines may be missing.
     """
     try:
-        path = f"{names.folder_of_run(run)}/{names.JOURNAL}"
-        said = Journal(LocalStorage(root), path).read().records
+        said = Journal(LocalStorage(root), finished.journal_of(run)).read().records
     except _EXPECTED:
         said = ()
     before = finished.journals[run]
@@ -146,13 +147,12 @@ def _follow(some: Sequence[Record], all_of_them: Sequence[Record]) -> bool:
 
 
 def _require_refused(root: Path) -> None:
-    for mode in ("a", "r"):
-        try:
-            holdfast.open(root, mode=mode).close()
-        except (IntegrityError, FormatError) as error:
-            require(error.hint, "the refusal does not say what to do")
-        else:
-            raise ViolationError(f"a damaged {names.STORE_FILE} is taken as it is (mode {mode})")
+    try:
+        holdfast.open(root).close()
+    except (IntegrityError, FormatError) as error:
+        require(error.hint, "the refusal does not say what to do")
+    else:
+        raise ViolationError(f"a damaged {names.STORE_FILE} is taken as it is")
 
 
 def _require_loads(
@@ -186,7 +186,13 @@ def _require_refused_or_same(checkpoint: Checkpoint, item: str, digest: str) -> 
 
 
 def _require_resumes(finished: Finished, store: Store, run: str, damaged: frozenset[str]) -> None:
-    opened, objects = open_again(store, run)
+    journal = finished.journal_of(run)
+    try:
+        opened, objects = open_again(store, run)
+    except FormatError as error:
+        # A folder in its place: whoever removes it trains on.
+        require((store.path / journal).is_dir() and error.hint, f"{run} does not open: {error}")
+        return
     with opened:
         wanted = finished.newest_full(run, without=damaged)
         try:
