@@ -47,7 +47,7 @@ def remember(place: Place, run: str, history: RunHistory) -> None:
     unknown = [info.id for info in infos if info.id not in history.saves]
     if not lines and not unknown:
         return
-    if history.run is None and about is not None:
+    if lines and history.run is None and about is not None:
         lines = [*_opening(about, now), *lines]
     # A journal that is gone does not begin anew with this alone: that it is missing says more.
     if (proof or unknown) and not history.damage and (lines or history.nbytes):
