@@ -2,8 +2,18 @@
 
 import pytest
 
-from holdfast.errors import IntegrityError
-from holdfast.testing import flips, soundness
+import holdfast
+from holdfast.errors import ConfigError, IntegrityError
+from holdfast.testing import flips, mirrorflips, soundness
+
+
+@pytest.fixture
+def mirrors(tmp_path):
+    """Skips where stores take no mirrors yet."""
+    try:
+        holdfast.open(tmp_path / "tried", mirrors=[tmp_path / "mirror-of-it"]).close()
+    except ConfigError as error:
+        pytest.skip(error.message)
 
 
 def test_a_sample_of_flipped_bits_is_found(tmp_path, measured):
@@ -41,7 +51,7 @@ def test_cuts_extensions_and_zeroed_blocks_are_found(tmp_path, stride, measured)
 
 @pytest.mark.sweeps
 def test_files_in_wrong_places_are_found(tmp_path, stride, measured):
-    outcome = measured(flips.exchanges(tmp_path, stride=stride(2)))
+    outcome = measured(flips.exchanges(tmp_path, stride=stride(3)))
     assert outcome.kinds.keys() >= {
         "a missing file",
         "a folder in the place of a file",
@@ -49,6 +59,16 @@ def test_files_in_wrong_places_are_found(tmp_path, stride, measured):
         "a file over another",
         "a missing second name",
     }
+
+
+def test_a_sample_of_flips_is_healed_from_a_mirror(tmp_path, mirrors, measured):
+    assert measured(mirrorflips.healings(tmp_path / "bench", count=240, seed=5)).states == 240
+
+
+@pytest.mark.sweeps
+def test_ten_thousand_flips_are_healed_from_a_mirror_to_the_bit(tmp_path, mirrors, measured):
+    outcome = measured(mirrorflips.healings(tmp_path / "bench", count=10_000, seed=5))
+    assert outcome.states >= 9_990
 
 
 def test_a_reader_that_checks_no_digest_is_noticed(tmp_path, monkeypatch):

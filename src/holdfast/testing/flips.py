@@ -128,7 +128,11 @@ class _Bench:
 def _fresh(source: Path, target: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     copy_store(source, target)
-    for path in target.rglob("*"):
+    make_writable(target)
+
+
+def make_writable(root: Path) -> None:
+    """Lets every file of a store be written to: damage does not ask for permission."""
+    for path in root.rglob("*"):
         if path.is_file():
-            # Damage does not ask for permission.
             path.chmod(0o644)

@@ -146,11 +146,11 @@ def require_not_misread(finished: Finished, root: Path, run: str, *, may_lack: b
     before = finished.journals[run]
     # What is said since, verifications and openings, comes behind it.
     old = [record for record in said if record in before]
-    require(_follow(old, before), f"the journal of {run} says what it did not say")
+    require(follow(old, before), f"the journal of {run} says what it did not say")
     require(may_lack or len(old) == len(before), f"the journal of {run} lost lines silently")
 
 
-def _follow(some: Sequence[Record], all_of_them: Sequence[Record]) -> bool:
+def follow(some: Sequence[Record], all_of_them: Sequence[Record]) -> bool:
     """Returns whether some lines are among others, in their order."""
     rest = iter(all_of_them)
     return all(any(record == other for other in rest) for record in some)
