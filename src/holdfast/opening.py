@@ -19,6 +19,7 @@ from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted, sweep_unfinished
 from holdfast.lifecycle.reindex import refresh_run
+from holdfast.lifecycle.remembering import remember
 from holdfast.model import Mode, RunInfo, metric_mode
 from holdfast.policy.retention import KeepPolicy
 from holdfast.policy.saving import SavePolicy
@@ -119,6 +120,7 @@ def open_run(place: Place, name: str, options: RunOptions) -> OpenedRun:
     lock.acquire(timeout_s=LOCK_TIMEOUT_S)
     try:
         history = RunHistory(place.journal(name)).refresh()
+        remember(place, name, history)
         before = history.run
         if before is not None and before.status == "running":
             _log.info("%s", _last_words(name, history, lock))

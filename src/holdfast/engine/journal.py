@@ -186,28 +186,35 @@ def parse(data: bytes, *, path: str, start: int = 0) -> Reading:
 def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
     records: list[Record] = []
     damage: list[str] = []
-    suspect: tuple[int, int] | None = None
+    suspect: tuple[int, bytes] | None = None
     where = start
-    torn = 0
+    torn = b""
     for line, ended in _lines(pieces, path):
         if not ended:
-            torn = len(line)
+            torn = line
             break
         record = _decode_line(line, path)
         if record is not None:
-            # The line after a torn tail counts its bytes; anything else was damaged later.
-            if suspect and not (record.get("t") == "torn" and record.get("nbytes") == suspect[1]):
+            if suspect and not _counts(record, suspect[1], path):
                 damage.append(_describe(path, *suspect))
             suspect = None
             records.append(record)
         else:
             if suspect:
                 damage.append(_describe(path, *suspect))
-            suspect = (where, len(line))
+            suspect = (where, line)
         where += len(line) + 1
     if suspect:
         damage.append(_describe(path, *suspect))
-    return Reading(tuple(records), tuple(damage), where, torn)
+    if _is_whole(torn, path):
+        damage.append(_describe(path, where, torn))
+    return Reading(tuple(records), tuple(damage), where, len(torn))
+
+
+def _counts(record: Record, suspect: bytes, path: str) -> bool:
+    """Returns whether a line says that the one before it is a torn tail; else that is damage."""
+    counted = record.get("t") == "torn" and record.get("nbytes") == len(suspect)
+    return counted and not _is_whole(suspect, path)
 
 
 def _torn_nbytes(file: Appender, path: str) -> int:
@@ -260,5 +267,10 @@ def _decode_line(line: bytes, path: str) -> Record | None:
     return record if isinstance(record, dict) and isinstance(record.get("t"), str) else None
 
 
-def _describe(path: str, offset: int, nbytes: int) -> str:
-    return f"{path}: the line at byte {offset} ({nbytes} bytes) does not match its digest"
+def _is_whole(tail: bytes, path: str) -> bool:
+    """Returns whether what looks torn is a whole line whose line feed became another byte."""
+    return tail[-2:-1] == b"}" and _decode_line(tail[:-1], path) is not None
+
+
+def _describe(path: str, offset: int, line: bytes) -> str:
+    return f"{path}: the line at byte {offset} ({len(line)} bytes) does not match its digest"

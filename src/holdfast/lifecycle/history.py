@@ -11,7 +11,7 @@ from holdfast.engine import names
 from holdfast.engine.journal import Journal, Record
 from holdfast.engine.members import integer, moment, optional, size, text_list, typed
 from holdfast.engine.sealed import check_nesting, decode_metrics
-from holdfast.errors import ConfigError, FormatError
+from holdfast.errors import ConfigError, FormatError, IntegrityError
 from holdfast.model import (
     KINDS,
     CheckpointInfo,
@@ -73,6 +73,7 @@ class RunHistory:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._offset = 0
+        self._alien = False
         self.run: RunInfo | None = None
         self.final = False
         self.saves: dict[str, SaveNote] = {}
@@ -102,13 +103,26 @@ class RunHistory:
         self.damage.extend(reading.damage)
         for record in reading.records:
             apply = _APPLY.get(record["t"])
-            if apply is None:
+            if apply is None or self._is_alien(record):
                 continue
             try:
                 apply(self, record)
             except _MALFORMED as error:
                 self.damage.append(f"{self._journal.path}: a {record['t']!r} line: {error}")
             self._news.update(_checkpoints_in(record))
+        return self
+
+    def refresh_readable(self) -> RunHistory:
+        """Does what `refresh` does, and takes a journal that cannot be read as one more damage.
+
+        For looking at a store as a whole, which one unreadable journal must not hinder. Whoever
+        decides what is deleted uses `refresh`: the pins that it cannot see would not protect.
+        """
+        try:
+            self.refresh()
+        except (IntegrityError, FormatError) as error:
+            _log.warning("%s", error)
+            self.damage.append(error.message)
         return self
 
     def take_news(self) -> set[str]:
@@ -119,11 +133,14 @@ class RunHistory:
     def overlay(self, info: CheckpointInfo) -> CheckpointInfo:
         """Returns a manifest's description with what was said of the checkpoint later."""
         late = self.reports.get(info.id)
+        tags = self.tags.get(info.id, set())
+        # Behind a damaged line there may be a pin, or a tag: what the catalog knows still protects.
+        doubt = bool(self.damage)
         return replace(
             info,
             metrics={**info.metrics, **late} if late else info.metrics,
-            pinned=info.id in self.pinned,
-            tags=tuple(sorted(self.tags.get(info.id, ()))),
+            pinned=info.id in self.pinned or (doubt and info.pinned),
+            tags=tuple(sorted(tags.union(info.tags) if doubt else tags)),
             # A manifest that cannot be read is damage that no line tells of.
             damaged=info.damaged or info.id in self.damaged,
         )
@@ -139,6 +156,17 @@ class RunHistory:
         note = self.saves.get(checkpoint_id)
         why = "pinned, tagged or scored since the clean-up was planned: it stays"
         return Decision(at, "kept", why, note.info.step if note else -1, checkpoint_id)
+
+    def _is_alien(self, record: Record) -> bool:
+        """Returns whether a line belongs to another run: each opening says whose journal it is."""
+        if record["t"] == "run" and "/" in self._journal.path:
+            own = names.run_of_folder(self._journal.path.split("/")[-2])
+            alien = record.get("name") != own
+            if alien and not self._alien:
+                said = f"{record.get('name')!r:.80}"
+                self.damage.append(f"{self._journal.path} holds lines of the run {said}")
+            self._alien = alien
+        return self._alien
 
     # -- one method per kind of line ---------------------------------------------------------
 
@@ -235,6 +263,9 @@ class RunHistory:
             # Found damaged by another process while this one read it: that is the later word.
             if checkpoint_id not in self.damaged:
                 self.verified[checkpoint_id] = at
+
+    def _cut(self, record: Record) -> None:
+        self.damage.append(f"{self._journal.path} had {int(record['nbytes'])} bytes: it was cut")
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""
@@ -352,6 +383,7 @@ _APPLY: Mapping[str, Callable[[RunHistory, Mapping[str, Any]], None]] = {
     "damaged": RunHistory._damaged,
     "healthy": RunHistory._healthy,
     "verified": RunHistory._verified,
+    "cut": RunHistory._cut,
     "plan": RunHistory._plan,
     "applied": RunHistory._applied,
     "kept": RunHistory._kept,

@@ -8,9 +8,10 @@ from dataclasses import replace
 
 from holdfast.engine import names
 from holdfast.engine.manifest import Manifest
-from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
+from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.remembering import remember
 from holdfast.model import CheckpointInfo, CheckpointRecord, Decision, RunFacts, RunInfo
 
 _log = logging.getLogger("holdfast")
@@ -18,20 +19,19 @@ _log = logging.getLogger("holdfast")
 Progress = Callable[[int], None]
 
 
-def gather(place: Place, run: str) -> RunFacts:
+def gather(place: Place, run: str, history: RunHistory | None = None) -> RunFacts:
     """Returns all facts of a run from its manifests and its journal.
 
     A checkpoint whose manifest is damaged is described by its journal, as damaged.
+
+    Args:
+        place: The store.
+        run: The run.
+        history: What its journal says, where some of it was read before.
     """
     # Before the folders are listed: what changes meanwhile makes the catalog look behind.
     modified = place.storage.modified_ns(names.folder_of_run(run))
-    history = RunHistory(place.journal(run))
-    try:
-        history.refresh()
-    except (IntegrityError, FormatError) as error:
-        # One run that cannot be read must not close the store; whoever writes or prunes the run
-        # reads its journal, and fails.
-        _log.warning("the journal of %s cannot be read: %s", run, error)
+    history = (history or RunHistory(place.journal(run))).refresh_readable()
     checkpoints = []
     pending = {*history.open_plan.deleted, *history.open_plan.thinned}
     for checkpoint_id in place.checkpoint_ids(run):
@@ -116,10 +116,13 @@ def refresh_run(place: Place, run: str) -> None:
 
 
 def _replace(place: Place, run: str) -> None:
+    history = RunHistory(place.journal(run)).refresh_readable()
+    # Before the rows that remember are replaced.
+    remember(place, run, history)
     # The files are read with the catalog's write lock held: what a running training notes
     # meanwhile comes after it, and is not overwritten with what was read before.
     with place.catalog.transaction():
-        place.catalog.replace_run(gather(place, run))
+        place.catalog.replace_run(gather(place, run, history))
 
 
 def _record(

@@ -11,11 +11,12 @@ from typing import Final
 from holdfast.engine import names
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.scanning import MAX_OPEN, Pace, shard_files
-from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
+from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle import checking
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.readonce import ShardReader
+from holdfast.lifecycle.remembering import remember
 from holdfast.lifecycle.verification import Verification
 from holdfast.model import CheckpointRecord
 
@@ -199,11 +200,8 @@ class _Verifying:
     def entries(self, runs: Sequence[str], only: str | None) -> Iterator[_Entry]:
         """Yields the checkpoints to read, run by run, each run with an end."""
         for name in runs:
-            run = self._open[name] = _Run(name, RunHistory(self._place.journal(name)))
-            try:
-                run.history.refresh()
-            except (IntegrityError, FormatError) as error:
-                run.history.damage.append(error.message)
+            run = _Run(name, RunHistory(self._place.journal(name)).refresh_readable())
+            self._open[name] = run
             known = (
                 {r.info.id: r for r in self._place.catalog.checkpoints(name)} if not only else {}
             )
@@ -270,11 +268,13 @@ class _Verifying:
 
     def _finish(self, run: _Run) -> None:
         journal = self._place.journal(run.name)
-        damage = list(run.history.damage)
-        length = journal.nbytes
-        if length < run.relied_on:
+        # Again: a running training appends before it saves. Behind its end there are no lines.
+        end = run.history.refresh_readable().nbytes
+        remember(self._place, run.name, run.history)
+        damage = list(dict.fromkeys(run.history.damage))
+        if end < run.relied_on:
             damage.append(
-                f"{journal.path} has {length} bytes, a checkpoint relies on {run.relied_on}: "
+                f"{journal.path} has {end} sound bytes, a checkpoint relies on {run.relied_on}: "
                 "it was cut"
             )
         if damage:
