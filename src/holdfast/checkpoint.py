@@ -323,7 +323,7 @@ class Checkpoint:
 
         # In one step with the mark of what the catalog has seen: killed between the two, it would
         # be taken to know what it does not.
-        # Looked for again with the journal to itself: a clean-up deletes in the same way, so that it
+        # Looked for again with the journal to itself: a clean-up deletes in the same way, and
         # either sees this line or comes first.
         self._place.append(
             self.run, [line], durable=True, index=tell, provided=self._require_manifest
