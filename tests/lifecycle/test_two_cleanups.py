@@ -8,7 +8,7 @@ import pytest
 import holdfast
 from holdfast import announcements, keep
 from holdfast.errors import NotFoundError
-from holdfast.lifecycle import prune
+from holdfast.lifecycle import checking, healing, prune
 from tests.runs.samples import manual, on_medium, saved
 from tests.storage.faulty import WatchedPosix
 
@@ -144,6 +144,8 @@ def test_a_pin_that_comes_too_late_says_so(place):
     error = run_beside(place, deleting, pinning, at("unlink", "manifest.json"))
     assert isinstance(error, NotFoundError)
     assert check_sound(place) == {}
+    # Nothing was said of what is gone: a tag would have called its deletion off.
+    assert b'"t":"pin"' not in (place / "runs/run/journal.jsonl").read_bytes()
 
 
 def test_a_pin_that_comes_before_the_deletion_keeps_the_checkpoint(place, monkeypatch):
@@ -227,3 +229,33 @@ def test_an_opener_takes_no_deletion_under_way_for_damage(place, caplog):
         swept.join()
     assert "set aside as damaged" not in caplog.text
     assert check_sound(place) == {}
+
+
+def test_a_save_that_ends_beside_a_verification_is_no_lost_manifest(place):
+    """It had no manifest when the folders were listed, and is in the catalog a moment later."""
+    with holdfast.open(place) as store:
+        newest = store.latest("run")
+        history = prune.RunHistory(store._place.journal("run")).refresh()
+        assert not checking.is_lost(store._place, "run", newest.id, history)
+        (newest.path / "manifest.json").unlink()
+        assert checking.is_lost(store._place, "run", newest.id, history)
+
+
+def test_a_doctor_heals_nothing_that_is_thinned_while_it_looks(place, monkeypatch):
+    finish(place)
+    real = healing.broken_files
+    thinned = []
+
+    def thin_first(*arguments, **options):
+        if not thinned:
+            with holdfast.open(place) as other:
+                thinned.extend(thinning("model")(other).thinned)
+        return real(*arguments, **options)
+
+    with holdfast.open(place) as store:
+        monkeypatch.setattr(healing, "broken_files", thin_first)
+        found = store.repair(apply=True)
+        monkeypatch.undo()
+    assert len(thinned) == 2
+    assert [finding.kind for finding in found.findings if finding.kind == "damaged"] == []
+    assert set(check_sound(place).values()) == {("model",)}

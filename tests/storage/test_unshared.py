@@ -1,7 +1,6 @@
 """Locks that no forked child keeps, whenever it was forked."""
 
 import contextlib
-import errno
 import fcntl
 import os
 import signal
@@ -120,13 +119,16 @@ def test_a_childs_copy_of_a_lock_leaves_the_files_of_the_child_alone(tmp_path):
     number = lock._fd
     child = os.fork()
     if child == 0:
-        # The number is free in the child, and its next file gets it.
-        own = os.open(tmp_path / "own", os.O_RDWR | os.O_CREAT)
+        # The number is free in the child, and one of its own files gets it.
+        with contextlib.suppress(OSError):
+            os.fstat(number)
+            os._exit(1)
+        os.dup2(os.open(tmp_path / "own", os.O_RDWR | os.O_CREAT), number)
         lock.release()
         with contextlib.suppress(OSError):
-            os.write(own, b"x")
-            os._exit(0 if own == number and not lock.held else 1)
-        os._exit(errno.EBADF)
+            os.write(number, b"x")
+            os._exit(0 if not lock.held else 2)
+        os._exit(3)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert lock.held
     assert not is_free(tmp_path / "lock")
