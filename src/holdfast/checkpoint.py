@@ -313,8 +313,7 @@ class Checkpoint:
                 f"{self._place.label} is open for reading only",
                 hint='open it with mode="a" where it can be written',
             )
-        if not self._place.has_manifest(self.run, self.id):
-            raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
+        self._require_manifest()
         line = {"at": time.time(), "id": self.id, **record}
 
         def tell(catalog: Catalog) -> None:
@@ -325,8 +324,16 @@ class Checkpoint:
 
         # In one step with the mark of what the catalog has seen: killed between the two, it would
         # be taken to know what it does not.
-        self._place.append(self.run, [line], durable=True, index=tell)
+        # Looked for again with the journal to itself: a clean-up deletes in the same way, and
+        # either sees this line or comes first.
+        self._place.append(
+            self.run, [line], durable=True, index=tell, provided=self._require_manifest
+        )
         self._record = replace(self._record, info=replace(self.info, **changes))
+
+    def _require_manifest(self) -> None:
+        if not self._place.has_manifest(self.run, self.id):
+            raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
 
 
 def _ignore(_: int) -> None:

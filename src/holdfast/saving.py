@@ -306,7 +306,9 @@ class Saver:
         # found the manifest first. Read with the catalog's write lock held: what comes later to
         # the journal comes later to the catalog, too.
         record = self._overlaid(record)
-        catalog.put_checkpoint(record)
+        # One that another process has found and deleted already must not come back.
+        if self._place.has_manifest(self._run, record.info.id):
+            catalog.put_checkpoint(record)
         decision = Decision(
             record.info.created_at, "saved", record.info.reason, record.info.step, record.info.id
         )

@@ -24,6 +24,7 @@ from holdfast.cli.finding import (
     open_store,
     set_store_file_aside,
 )
+from holdfast.cli.formatting import printable
 from holdfast.cli.output import Output
 from holdfast.errors import HoldfastError, IntegrityError
 
@@ -207,7 +208,7 @@ def guarded(settings: Settings, work: Callable[[Session], None]) -> int:
 
 def _report(session: Session, error: HoldfastError) -> None:
     if session.settings.verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(printable("".join(traceback.format_exception(error)), lines=True))
     if not session.settings.as_json:
         session.out.error(error.message, hint=error.hint)
         return
@@ -222,11 +223,19 @@ def _report(session: Session, error: HoldfastError) -> None:
     )
 
 
+class _Inert(logging.Formatter):
+    """Log lines that cannot drive a terminal, whatever they tell of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Further lines are set in: none looks like a log line of its own.
+        return printable(super().format(record), lines=True).replace("\n", "\n  ")
+
+
 @contextmanager
 def _log_on_stderr(settings: Settings) -> Iterator[None]:
     logger = logging.getLogger("holdfast")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Inert("%(levelname)s: %(message)s"))
     if settings.verbose:
         level = logging.DEBUG
     else:

@@ -123,6 +123,10 @@ def is_lost(place: Place, run: str, checkpoint_id: str, history: RunHistory) -> 
     """
     if place.catalog.get(checkpoint_id) is None and checkpoint_id not in history.damaged:
         return False
+    # Looked for again: it may have been saved since its manifest was not found. And before the
+    # journal is read: what is deleted after that was announced there.
+    if place.has_manifest(run, checkpoint_id):
+        return False
     said = history.refresh().saves.get(checkpoint_id)
     return said is None or not (said.deleted or said.failed)
 

@@ -19,7 +19,7 @@ from holdfast.errors import (
 )
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
-from holdfast.model import CheckpointInfo, Decision, Plan
+from holdfast.model import CheckpointInfo, Decision, Fate, Plan
 
 _log = logging.getLogger("holdfast")
 
@@ -90,7 +90,8 @@ def sweep_unfinished(place: Place, run: str, history: RunHistory) -> list[str]:
             continue
         if checkpoint_id in history.damaged:
             continue
-        note = history.saves.get(checkpoint_id)
+        # Another process may be deleting it right now: its plan is in the journal by then.
+        note = history.refresh().saves.get(checkpoint_id)
         if checkpoint_id in once_durable and not (note and note.deleted):
             _set_aside(place, run, checkpoint_id)
             continue
@@ -152,7 +153,8 @@ def _note_even_if_full(
             _log.warning(
                 "no room to note the clean-up of %s: deleting %s first", run, checkpoint_id
             )
-            discard.delete(place.storage, run, checkpoint_id)
+            with place.journal(run).alone():
+                discard.delete(place.storage, run, checkpoint_id)
         else:
             return
 
@@ -191,32 +193,35 @@ def _carry_out(
     reasons: Mapping[str, tuple[str, ...]],
     history: RunHistory,
 ) -> set[str]:
-    """Does what is noted, but for what was pinned meanwhile; returns the ids of that."""
+    """Does what is noted, but for what was pinned meanwhile; returns the ids of that.
+
+    Checkpoint by checkpoint, alone with the run's journal: whoever pins one either comes first, or
+    finds it gone; and of two processes that clean up, neither writes the manifest of what the
+    other one deletes or thins.
+    """
     now = time.time()
-    decisions: list[Decision] = []
-    thinner = []
-    history.refresh()
     noted = [*deleted, *thinned]
-    spared = {i for i in noted if i in history.pinned and place.has_manifest(run, i)}
+    known = {i: record.info.step for i in deleted if (record := place.catalog.get(i))}
+    # Deletions first: thinning writes a manifest, and may need the room.
+    spared = {i for i in deleted if not _delete(place, run, i, history)}
+    thinner = {i: _thin(place, run, i, items, history) for i, items in thinned.items()}
+    spared.update(i for i in thinned if thinner[i] is None and i in history.pinned)
     deleted = [i for i in deleted if i not in spared]
     thinned = {i: items for i, items in thinned.items() if i not in spared}
-    # Deletions first: thinning writes a manifest, and may need the room.
-    for checkpoint_id in deleted:
-        known = place.catalog.get(checkpoint_id)
-        discard.delete(place.storage, run, checkpoint_id)
-        why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-        step = known.info.step if known else -1
-        decisions.append(Decision(now, "deleted", why, step, checkpoint_id))
-    for checkpoint_id, items in thinned.items():
-        manifest = _thin(place, checkpoint_id, items)
-        if manifest is not None:
-            thinner.append(manifest)
-            why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-            decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
+    thin = [manifest for manifest in thinner.values() if manifest is not None]
+    fates: list[tuple[Fate, str, int]] = [("deleted", i, known.get(i, -1)) for i in deleted]
+    fates += [("thinned", manifest.id, manifest.step) for manifest in thin]
+    unknown = ("finished after an interruption",)
+    decisions = [
+        Decision(now, fate, "; ".join(reasons.get(checkpoint_id, unknown)), step, checkpoint_id)
+        for fate, checkpoint_id, step in fates
+    ]
 
     def index(catalog: Catalog) -> None:
-        for manifest in thinner:
-            _put_thinned(catalog, manifest)
+        for manifest in thin:
+            # One that another process has deleted since must not come back into the catalog.
+            if place.has_manifest(run, manifest.id):
+                _put_thinned(catalog, manifest)
         for checkpoint_id in deleted:
             catalog.drop_checkpoint(checkpoint_id)
         for checkpoint_id in noted:
@@ -228,7 +233,7 @@ def _carry_out(
         "at": now,
         "deleted": deleted,
         "thinned": list(thinned),
-        "spared": sorted(spared),
+        "spared": [],
     }
     place.append(run, [applied], durable=False, index=index)
     place.mark_seen(run)
@@ -236,6 +241,27 @@ def _carry_out(
     if deleted:
         _log.info("Deleted %d old checkpoints for %s", len(deleted), run)
     return spared
+
+
+def _delete(place: Place, run: str, checkpoint_id: str, history: RunHistory) -> bool:
+    """Deletes a checkpoint; returns False where it stays for what was said of it meanwhile."""
+    with place.journal(run).alone() as append:
+        history.refresh()
+        # A late metric or a tag takes it out of the plan that did not know of it.
+        spoken_for = checkpoint_id in history.pinned or (
+            checkpoint_id not in history.open_plan.deleted
+        )
+        if spoken_for and place.has_manifest(run, checkpoint_id):
+            # At once: noted later, it could stand behind another plan, by which it is gone.
+            append([_spared(checkpoint_id)], durable=False)
+            return False
+        discard.delete(place.storage, run, checkpoint_id)
+    return True
+
+
+def _spared(checkpoint_id: str) -> dict[str, object]:
+    spared = [checkpoint_id]
+    return {"t": "applied", "at": time.time(), "deleted": [], "thinned": [], "spared": spared}
 
 
 def _put_thinned(catalog: Catalog, manifest: Manifest) -> None:
@@ -249,13 +275,19 @@ def _put_thinned(catalog: Catalog, manifest: Manifest) -> None:
     catalog.put_checkpoint(record)
 
 
-def _thin(place: Place, checkpoint_id: str, items: Iterable[str]) -> Manifest | None:
-    """Thins a checkpoint; returns None where it is gone or damaged."""
-    try:
-        return discard.thin(place.storage, place.manifest(checkpoint_id), items)
-    except NotFoundError:
-        return None
-    except (IntegrityError, FormatError) as error:
-        # Setting it aside is for a verification; it must not keep the run from being opened.
-        _log.warning("%s is not thinned: %s", checkpoint_id, error)
-        return None
+def _thin(
+    place: Place, run: str, checkpoint_id: str, items: Iterable[str], history: RunHistory
+) -> Manifest | None:
+    """Thins a checkpoint; returns None where it is pinned by now, gone or damaged."""
+    with place.journal(run).alone() as append:
+        if checkpoint_id in history.refresh().pinned:
+            append([_spared(checkpoint_id)], durable=False)
+            return None
+        try:
+            return discard.thin(place.storage, place.manifest(checkpoint_id), items)
+        except NotFoundError:
+            return None
+        except (IntegrityError, FormatError) as error:
+            # Setting it aside is for a verification; it must not keep the run from being opened.
+            _log.warning("%s is not thinned: %s", checkpoint_id, error)
+            return None

@@ -42,7 +42,8 @@ def gather(place: Place, run: str, history: RunHistory | None = None) -> RunFact
             # Its manifest may come at any moment, and would change neither journal nor folder.
             pending.add(checkpoint_id)
     checkpoints.sort(key=lambda record: record.info.created_at)
-    info = history.run or _run_without_journal(run, checkpoints)
+    # The folder says which run it is: a line that names another one is not to speak for that.
+    info = replace(history.run or _run_without_journal(run, checkpoints), name=run)
     if history.run is None:
         _log.warning("the run %s has no readable journal: only its manifests speak for it", run)
     return RunFacts(

@@ -231,6 +231,9 @@ class _Repair:
         if self._holders is None:
             self._holders = healing.holders(self.place)
         broken = list(healing.broken_files(self.place, manifest, self._holders, thoroughly=noted))
+        if broken and not self._stands(manifest):
+            # Thinned or deleted by another process while it was read: its files are gone rightly.
+            return
         for one in broken:
             if one.shard is not None:
                 self._needed.add(one.shard.shard)
@@ -248,6 +251,12 @@ class _Repair:
             found = checking.inspect(self.place, manifest.run, manifest.id, progress=_ignore)
             if found is not None:
                 checking.settle(self.place, manifest.run, manifest.id, found, history)
+
+    def _stands(self, manifest: Manifest) -> bool:
+        try:
+            return self.place.manifest(manifest.id).generation == manifest.generation
+        except NotFoundError:
+            return False
 
     def _mend(self, broken: healing.Broken) -> None:
         healing.heal(self.place, broken)

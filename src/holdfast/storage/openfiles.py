@@ -6,6 +6,7 @@ import contextlib
 import errno
 import mmap
 import os
+import stat
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -32,6 +33,14 @@ def opening_error(error: OSError, path: str) -> Exception:
     return HoldfastError(
         f"{path} cannot be opened: {error.strerror}", hint="check its permissions, and ulimit -n"
     )
+
+
+def require_regular(fd: int, path: str) -> int:
+    """Returns the length in bytes of an open file; raises `FormatError` where it is no file."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError(f"{path} is not a regular file", hint="remove it")
+    return status.st_size
 
 
 class Appender:

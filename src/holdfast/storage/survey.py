@@ -43,13 +43,10 @@ def survey(storage: LocalStorage, path: str, name: str) -> dict[str, tuple[int, 
         modification in ns.
     """
     found: dict[str, tuple[int, int]] = {}
-    try:
-        with os.scandir(storage.absolute(path)) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    found[entry.name] = _facts(entry, name)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    with storage.listing(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found[entry.name] = _facts(entry, name)
     return dict(sorted(found.items()))
 
 
