@@ -104,12 +104,13 @@ def test_rows_of_any_kind_stop_nobody(root):
         assert store[RUN].history("loss")
 
 
-def test_a_line_speaks_for_the_run_in_whose_folder_it_lies(root):
+def test_a_line_that_names_another_run_speaks_for_nobody(root):
     other = root / "runs/other"
     other.mkdir()
     append(root, {"t": "run", "at": 1.0, **GOOD["run"], "metric": "evil"}, run="other")
     with holdfast.open(root, mode="r") as store:
-        assert {run.name: run.metric for run in store.runs()} == {RUN: "loss", "other": "evil"}
+        assert {run.name: run.metric for run in store.runs()} == {RUN: "loss", "other": None}
+        assert "other" in store.verify().journals
 
 
 IDS = [
