@@ -188,17 +188,14 @@ def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
     damage: list[str] = []
     suspect: tuple[int, bytes] | None = None
     where = start
-    torn = 0
+    torn = b""
     for line, ended in _lines(pieces, path):
         if not ended:
-            torn = len(line)
-            if _is_whole(line, path):
-                damage.append(_describe(path, where, line))
+            torn = line
             break
         record = _decode_line(line, path)
         if record is not None:
-            # The line after a torn tail counts its bytes; anything else was damaged later.
-            if suspect and (not _counts(record, suspect[1]) or _is_whole(suspect[1], path)):
+            if suspect and not _counts(record, suspect[1], path):
                 damage.append(_describe(path, *suspect))
             suspect = None
             records.append(record)
@@ -209,12 +206,15 @@ def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
         where += len(line) + 1
     if suspect:
         damage.append(_describe(path, *suspect))
-    return Reading(tuple(records), tuple(damage), where, torn)
+    if _is_whole(torn, path):
+        damage.append(_describe(path, where, torn))
+    return Reading(tuple(records), tuple(damage), where, len(torn))
 
 
-def _counts(record: Record, line: bytes) -> bool:
-    """Returns whether a line says of the one before it that it is a torn tail."""
-    return record.get("t") == "torn" and record.get("nbytes") == len(line)
+def _counts(record: Record, suspect: bytes, path: str) -> bool:
+    """Returns whether a line says that the one before it is a torn tail; else that is damage."""
+    counted = record.get("t") == "torn" and record.get("nbytes") == len(suspect)
+    return counted and not _is_whole(suspect, path)
 
 
 def _torn_nbytes(file: Appender, path: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
 from holdfast.engine import names
 from holdfast.engine.journal import Journal, Record
@@ -25,6 +25,9 @@ from holdfast.model import (
 )
 
 _log = logging.getLogger("holdfast")
+
+#: What is said of a decision whose plan gave no reason.
+NO_REASON: Final = "no reason was noted"
 
 #: What a line with the right digest and the wrong content can lead to.
 _MALFORMED = (
@@ -150,6 +153,12 @@ class RunHistory:
         note = self.saves.get(checkpoint_id)
         base = note.info.metrics if note else {}
         return {**base, **self.reports.get(checkpoint_id, {})}
+
+    def spared(self, checkpoint_id: str, *, at: float) -> Decision:
+        """Returns the decision that keeps what a plan meant to take, for more was said of it."""
+        note = self.saves.get(checkpoint_id)
+        why = "pinned, tagged or scored since the clean-up was planned: it stays"
+        return Decision(at, "kept", why, note.info.step if note else -1, checkpoint_id)
 
     def _is_alien(self, record: Record) -> bool:
         """Returns whether a line belongs to another run: each opening says whose journal it is."""
@@ -289,6 +298,7 @@ class RunHistory:
         for checkpoint_id in spared:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
+            self.decisions.append(self.spared(checkpoint_id, at=moment(record["at"])))
         for checkpoint_id in deleted:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
@@ -308,9 +318,7 @@ class RunHistory:
     def _reasons(self, record: Record, fate: Fate, ids: Iterable[str]) -> list[Decision]:
         said = typed(record["reasons"], dict)
         return [
-            self._decision(
-                record, fate, i, "; ".join(text_list(said.get(i) or ["no reason was noted"]))
-            )
+            self._decision(record, fate, i, "; ".join(text_list(said.get(i) or [NO_REASON])))
             for i in ids
         ]
 

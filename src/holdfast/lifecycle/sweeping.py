@@ -12,7 +12,9 @@ from holdfast.engine import names
 from holdfast.engine.sealed import unseal
 from holdfast.errors import HoldfastError, IntegrityError
 from holdfast.lifecycle.findings import Found
+from holdfast.lifecycle.ownership import standing
 from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.planning import remove_if_empty
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _PROBE: Final = f"{TEMPORARY_PREFIX}probe-"
@@ -79,6 +81,8 @@ def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
                 "forget it",
                 partial(place.catalog.forget_run, info.name),
             )
+    for folder in place.storage.folders("runs"):
+        _emptied(place, found, names.run_of_folder(folder))
     _store_file(place, found)
     _set_aside(place, found)
     if not busy:
@@ -100,6 +104,22 @@ def sweep(place: Place, found: Found, *, needed: set[str], busy: bool) -> None:
             "remove them",
             partial(_remove_folders, place, empty),
         )
+
+
+def _emptied(place: Place, found: Found, run: str) -> None:
+    """Finds what a deletion left that was cut off when only the run's folder was left."""
+    folder = names.folder_of_run(run)
+    if not set(place.storage.names(folder)) <= {names.LOCK}:
+        return
+    with standing(place, run, take=found.apply) as owner:
+        if owner.mine:
+            found.act(
+                "leftover",
+                folder,
+                "the empty folder of a run that was deleted, or never begun",
+                "remove it",
+                partial(remove_if_empty, place, run),
+            )
 
 
 def leftovers(place: Place, found: Found, folder: str) -> None:
