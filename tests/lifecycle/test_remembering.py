@@ -3,7 +3,7 @@
 import pytest
 
 import holdfast
-from holdfast import keep
+from holdfast import keep, when
 from tests.lifecycle.stores import train
 
 
@@ -114,6 +114,8 @@ def test_a_sound_journal_is_not_written_to(root):
 def test_the_journal_of_another_run_is_damage_and_says_nothing(root):
     with holdfast.open(root) as store:
         train(store, "b", [7, 8])
+        with store.run("b", metric="loss", save=when.never()) as run:
+            run.step(5, {"loss": 9.0})
         store.get("b@step:1").pin()
     one, other = lines(root, "a"), lines(root, "b")
     write(root, other, "a")
@@ -126,3 +128,4 @@ def test_the_journal_of_another_run_is_damage_and_says_nothing(root):
         assert state(store) == KNOWN
         assert store.get("b@step:1").pinned
         assert store["a"].info.name == "a"
+        assert {value for _, value in store["a"].history("loss")} <= {3, 2, 1}

@@ -104,12 +104,13 @@ def test_rows_of_any_kind_stop_nobody(root):
         assert store[RUN].history("loss")
 
 
-def test_a_line_speaks_for_the_run_in_whose_folder_it_lies(root):
+def test_a_line_that_names_another_run_speaks_for_nobody(root):
     other = root / "runs/other"
     other.mkdir()
     append(root, {"t": "run", "at": 1.0, **GOOD["run"], "metric": "evil"}, run="other")
     with holdfast.open(root, mode="r") as store:
-        assert {run.name: run.metric for run in store.runs()} == {RUN: "loss", "other": "evil"}
+        assert {run.name: run.metric for run in store.runs()} == {RUN: "loss", "other": None}
+        assert "other" in store.verify().journals
 
 
 IDS = [
@@ -175,10 +176,15 @@ def test_a_line_of_any_text_stops_nobody(root, text):
 def test_a_journal_of_holes_is_refused_and_not_read_to_its_end(root):
     with journal_of(root).open("r+b") as file:
         file.truncate(1 << 42)
-    for error in use(root):
-        assert isinstance(error, FormatError)
-    with pytest.raises(FormatError, match=f"a line of more than {MAX_LINE_NBYTES} bytes"):
-        holdfast.open(root)
+    use(root)
+    refusal = f"a line of more than {MAX_LINE_NBYTES} bytes"
+    # One such run closes no store; whoever writes or prunes it is refused.
+    with holdfast.open(root) as store:
+        assert refusal in store.verify().journals[RUN][0]
+        with pytest.raises(FormatError, match=refusal):
+            store.run(RUN, metric="loss")
+        with pytest.raises(FormatError, match=refusal):
+            store.prune(RUN)
 
 
 def test_a_line_that_no_reader_takes_is_not_written(root, monkeypatch):

@@ -98,9 +98,11 @@ class RunHistory:
         """Reads what was appended since, by any process; returns itself."""
         reading = self._journal.read(start=self._offset)
         self._offset = max(self._offset, reading.nbytes)
-        for sentence in reading.damage:
+        # The end of a journal is read again each time, until a line feed ends it.
+        fresh = [sentence for sentence in reading.damage if sentence not in self.damage]
+        for sentence in fresh:
             _log.warning("%s", sentence)
-        self.damage.extend(reading.damage)
+        self.damage.extend(fresh)
         for record in reading.records:
             apply = _APPLY.get(record["t"])
             if apply is None or self._is_alien(record):
@@ -121,8 +123,9 @@ class RunHistory:
         try:
             self.refresh()
         except (IntegrityError, FormatError) as error:
-            _log.warning("%s", error)
-            self.damage.append(error.message)
+            if error.message not in self.damage:
+                _log.warning("%s", error)
+                self.damage.append(error.message)
         return self
 
     def take_news(self) -> set[str]:
@@ -265,7 +268,7 @@ class RunHistory:
                 self.verified[checkpoint_id] = at
 
     def _cut(self, record: Record) -> None:
-        self.damage.append(f"{self._journal.path} had {int(record['nbytes'])} bytes: it was cut")
+        self.damage.append(f"{self._journal.path} had {size(record['nbytes'])} bytes: it was cut")
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""

@@ -271,7 +271,7 @@ class _Verifying:
         # Again: a running training appends before it saves. Behind its end there are no lines.
         end = run.history.refresh_readable().nbytes
         remember(self._place, run.name, run.history)
-        damage = list(dict.fromkeys(run.history.damage))
+        damage = list(run.history.damage)
         if end < run.relied_on:
             damage.append(
                 f"{journal.path} has {end} sound bytes, a checkpoint relies on {run.relied_on}: "
