@@ -210,10 +210,10 @@ class LocalStorage:
             FileExistsError: See `exclusive`.
             SaveError, StorageFullError: The medium reported a failure.
         """
+        absolute = self.absolute(path)
         parent = str(PurePosixPath(path).parent)
         if parent != "." and not os.path.isdir(self.absolute(parent)):
             self.make_folder(parent)
-        absolute = self.absolute(path)
         with self._translated(f"creating the folder {path}", 0):
             try:
                 self.posix.mkdir(absolute, FOLDER_MODE)
