@@ -6,11 +6,11 @@ log, as a loss of power does it, and mounted again. What was not synced is gone 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, get_args
 
-from holdfast.storage.faults import Fault, FaultyPosix
+from holdfast.storage.faults import CALLS, Fault, FaultyPosix
 from holdfast.testing.disturbing import KILLED, Bench, in_child, judged
 from holdfast.testing.loopdisk import Cut, LoopDisk, enter_own_mounts, missing_for
 from holdfast.testing.outcome import Outcome, Progress, Tally
@@ -26,6 +26,7 @@ def cuts(
     *,
     filesystem: str = "ext4",
     stride: int = 1,
+    calls: Sequence[str] = CALLS,
     medium: type[FaultyPosix] = FaultyPosix,
     progress: Progress = lambda a, b: None,
 ) -> Outcome:
@@ -38,21 +39,23 @@ def cuts(
         folder: An empty folder, on the disk that the filesystem's image is to lie on.
         filesystem: ``ext4`` or ``xfs``.
         stride: Every how many calls.
+        calls: Which calls; none leaves the promises.
         medium: Makes the system calls; a test passes some of which one does nothing.
         progress: See `Tally`.
     """
 
-    def explore(bench: PowerBench, tally: Tally, calls: int) -> None:
+    def explore(bench: PowerBench, tally: Tally) -> None:
+        count = bench.disturb(Fault(0, calls=calls))[2]
         states = [
             (at, how)
             for number, how in enumerate(get_args(Cut))
             # Another start for each, so that the stride does not meet the same calls twice.
-            for at in range(1 + number * stride // 2, calls + 1, stride)
+            for at in range(1 + number * stride // 2, count + 1, stride)
         ]
         tally.total = len(states)
         for at, how in states:
             bench.how = how
-            status, call, _ = bench.disturb(Fault(at))
+            status, call, _ = bench.disturb(Fault(at, calls=calls))
             # Threads do not make their calls in the same order every time: it may be over before.
             if status == KILLED:
                 wrong = bench.judge()
@@ -92,7 +95,8 @@ def cuts_while_recovering(
         progress: See `Tally`.
     """
 
-    def explore(bench: PowerBench, tally: Tally, calls: int) -> None:
+    def explore(bench: PowerBench, tally: Tally) -> None:
+        calls = bench.disturb(Fault(0))[2]
         firsts = range(1, calls + 1, stride)
         tally.total = len(firsts) * max(1, calls // second // 2)
         for number, first in enumerate(firsts):
@@ -173,7 +177,7 @@ class PowerBench(Bench):
         return self._wrong.read_text()
 
 
-Explore = Callable[[PowerBench, Tally, int], None]
+Explore = Callable[[PowerBench, Tally], None]
 
 
 def _swept(
@@ -198,7 +202,7 @@ def _swept(
             return Outcome(name, scenario.name, skipped=f"no loop-mounted filesystem: {error}")
         with disk:
             bench = PowerBench(scenario, folder, disk, medium=medium)
-            explore(bench, tally, bench.disturb(Fault(0))[2])
+            explore(bench, tally)
         return tally.outcome()
 
     reason = missing_for(filesystem, folder)
