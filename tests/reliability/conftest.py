@@ -1,4 +1,4 @@
-"""How many states the sweeps explore: some of them by default, all with HOLDFAST_SWEEP=full."""
+"""How much of a sweep is run: a part of it, or with HOLDFAST_SWEEP=full every state."""
 
 import os
 
@@ -7,24 +7,25 @@ import pytest
 
 @pytest.fixture
 def stride():
-    """Returns what chooses a sweep's stride: ``stride(quick, full=1)``."""
-    full_sweep = os.environ.get("HOLDFAST_SWEEP") == "full"
+    """Returns every how many states are explored: ``stride(quick)``, or 1 in a full run."""
 
     def choose(quick, full=1):
-        return full if full_sweep else quick
+        return full if os.environ.get("HOLDFAST_SWEEP") == "full" else quick
 
     return choose
 
 
 @pytest.fixture
-def holds(record_property):
-    """Returns what asserts that a sweep explored enough and found nothing, and prints its count."""
+def measured(record_property):
+    """Prints what a sweep explored, and fails with what it found."""
 
-    def check_holds(outcome, *, least):
+    def report(outcome):
         if outcome.skipped:
             pytest.skip(outcome.skipped)
-        assert outcome.violations == ()
-        assert outcome.states >= least, outcome
-        record_property("measured", f"{outcome.sweep}, {outcome.scenario}: {outcome.states} states")
+        kinds = ", ".join(f"{kind} {count}" for kind, count in outcome.kinds.items())
+        what = f"{outcome.sweep}, {outcome.scenario}: {outcome.states} states ({kinds})"
+        record_property("measured", what)
+        assert not outcome.violated, "\n".join(outcome.violations)
+        return outcome
 
-    return check_holds
+    return report

@@ -32,7 +32,11 @@ SIZES: Final[Mapping[str, int]] = {"ext4": 64 << 20, "xfs": 300 << 20}
 
 _MKFS: Final[Mapping[str, tuple[str, ...]]] = {
     # Nothing is left to a thread of the kernel that would write on behind the test's back.
-    "ext4": ("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"),
+    # Nothing is reserved for root, who would write on where the disk is full for all others.
+    "ext4": (
+        *("mkfs.ext4", "-q", "-F", "-m", "0"),
+        *("-E", "lazy_itable_init=0,lazy_journal_init=0,nodiscard"),
+    ),
     "xfs": ("mkfs.xfs", "-q", "-f", "-K"),
 }
 #: ext4 commits its log every five seconds by itself, which would hide a missing fsync.
