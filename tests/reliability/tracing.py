@@ -8,9 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
+import traceback
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from holdfast.errors import HoldfastError
 from holdfast.storage import Posix
 from holdfast.testing.disturbing import REFUSED, Bench, judged
 from holdfast.testing.outcome import Outcome, Tally
@@ -29,6 +31,9 @@ FAILING = {
     "EDQUOT": _FULL,
     "EMFILE": ("openat",),
 }
+
+
+BROKEN = 11
 
 
 @dataclass(frozen=True)
@@ -72,13 +77,18 @@ class TracedBench(Bench):
     def trace(self, options):
         """Does the work from a fresh start; returns its status and strace's lines of the store."""
         self.fresh()
+        # Opened here, and written by writev, which is not among the calls that fail: the files
+        # stand for the caller's mind.
+        said = os.open(self._said, os.O_WRONLY | os.O_APPEND)
+        words = os.open(self._words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         ready, go = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(go)
             os.read(ready, 1)
-            os._exit(self._traced())
-        os.close(ready)
+            os._exit(self._traced(said, words))
+        for fd in (ready, said, words):
+            os.close(fd)
         tracer = subprocess.Popen(
             ["strace", "-f", "-y", "-s", "0", "-p", str(child), "-o", str(self._log), *options],
             stderr=subprocess.PIPE,
@@ -96,21 +106,18 @@ class TracedBench(Bench):
         """Returns what the work had to say when it ended in another way than with our error."""
         return self._words.read_text()[-1500:]
 
-    def _traced(self):
-        # By writev, which is not among the calls that fail: the files stand for the caller's mind.
-        said = os.open(self._said, os.O_WRONLY | os.O_APPEND)
-        words = os.open(self._words, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-
+    def _traced(self, said, words):
         def promise(line):
             os.writev(said, [f"{line}\n".encode()])
 
-        class Told:
-            def write_text(self, text):
-                os.writev(words, [text.encode()])
-
-        from holdfast.testing import disturbing
-
-        return disturbing._status_of(lambda: self.scenario.act(self.root, Posix(), promise), Told())
+        try:
+            self.scenario.act(self.root, Posix(), promise)
+        except HoldfastError:
+            return REFUSED
+        except BaseException:  # noqa: BLE001 - told to the parent, in full
+            os.writev(words, [traceback.format_exc().encode()])
+            return BROKEN
+        return 0
 
 
 def calls_on(root, lines, names):

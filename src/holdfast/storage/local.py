@@ -19,7 +19,7 @@ from holdfast.errors import FormatError, SaveError, StorageFullError
 from holdfast.storage.draft import Draft
 from holdfast.storage.failures import failure_of
 from holdfast.storage.locks import FileLock
-from holdfast.storage.openfiles import Appender, OpenFile, opening_error
+from holdfast.storage.openfiles import Appender, OpenFile, listing_errors, opening_error
 from holdfast.storage.posix import Buffer, Posix
 
 #: Published files are read-only: writing through a checkpoint's folder must not change a shard.
@@ -358,18 +358,19 @@ class LocalStorage:
 
     def names(self, path: str) -> list[str]:
         """Returns the names in a folder, sorted; none where it is not there."""
-        try:
+        with contextlib.suppress(FileNotFoundError), listing_errors(path):
             return sorted(os.listdir(self.absolute(path)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return []
 
     def folders(self, path: str) -> list[str]:
         """Returns the names of the folders in a folder, sorted; symbolic links left out."""
-        try:
-            with os.scandir(self.absolute(path)) as entries:
-                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with (
+            contextlib.suppress(FileNotFoundError),
+            listing_errors(path),
+            os.scandir(self.absolute(path)) as entries,
+        ):
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        return []
 
     def free_nbytes(self) -> int:
         """Returns the bytes that an ordinary user can still write."""
@@ -379,8 +380,6 @@ class LocalStorage:
     def lock(self, path: str) -> FileLock:
         """Returns the lock of that name (not taken yet)."""
         return FileLock(Path(self.absolute(path)))
-
-    # -- failures ---------------------------------------------------------------------------
 
     def _temporary(self, target: str) -> str:
         folder, name = os.path.split(target)

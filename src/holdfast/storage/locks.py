@@ -17,6 +17,7 @@ import weakref
 from pathlib import Path
 
 from holdfast.errors import LockedError, SaveError
+from holdfast.storage.openfiles import opening_error
 
 _POLL_S = 0.1
 _opened: weakref.WeakSet[FileLock] = weakref.WeakSet()
@@ -119,8 +120,10 @@ class FileLock:
             return False
         try:
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                return False
+            raise opening_error(error, self._path.name) from error
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

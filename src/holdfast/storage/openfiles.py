@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from holdfast.errors import FormatError, HoldfastError, IntegrityError
@@ -31,6 +31,21 @@ def opening_error(error: OSError, path: str) -> Exception:
     return HoldfastError(
         f"{path} cannot be opened: {error.strerror}", hint="check its permissions, and ulimit -n"
     )
+
+
+@contextlib.contextmanager
+def listing_errors(path: str) -> Iterator[None]:
+    """Turns what the system says of a folder that cannot be listed into errors of ours.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        IntegrityError: The medium could not read it.
+        HoldfastError: It cannot be listed now: no permission, too many open files.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise opening_error(error, path or ".") from error
 
 
 class Appender:

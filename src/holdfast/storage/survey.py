@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from holdfast.storage.local import LocalStorage
+from holdfast.storage.openfiles import listing_errors
 
 
 def survey(storage: LocalStorage, path: str, name: str) -> dict[str, tuple[int, int]]:
@@ -20,13 +22,14 @@ def survey(storage: LocalStorage, path: str, name: str) -> dict[str, tuple[int, 
         modification in ns.
     """
     found: dict[str, tuple[int, int]] = {}
-    try:
-        with os.scandir(storage.absolute(path)) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    found[entry.name] = _facts(entry, name)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    with (
+        contextlib.suppress(FileNotFoundError),
+        listing_errors(path),
+        os.scandir(storage.absolute(path)) as entries,
+    ):
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found[entry.name] = _facts(entry, name)
     return dict(sorted(found.items()))
 
 
