@@ -54,11 +54,11 @@ def test_a_power_cut_while_recovering_from_one_loses_nothing(
         Training(losses=[3.0, 1.0, 2.0]),
         tmp_path,
         filesystem=filesystem,
-        stride=stride(60, 7),
+        stride=stride(90, 7),
         second=stride(9, 5),
     )
     measured(outcome)
-    assert outcome.states >= 30
+    assert outcome.states >= 20
 
 
 @FILESYSTEMS
