@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 import holdfast
-from holdfast.cli import checking, explaining, inspecting, listing, marking, pruning, transfer
+from holdfast.cli import (
+    certifying,
+    checking,
+    explaining,
+    inspecting,
+    listing,
+    marking,
+    pruning,
+    transfer,
+)
 from holdfast.cli.command import (
     JsonOption,
     QuietOption,
@@ -23,7 +32,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for theme in (listing, inspecting, explaining, pruning, checking, marking, transfer):
+_THEMES = (
+    listing, inspecting, explaining, pruning, checking, certifying, marking, transfer,
+)  # fmt: skip
+
+for theme in _THEMES:
     theme.register(app)
 
 

@@ -46,6 +46,14 @@ def age(created_at: float, *, now: float) -> str:
     return f"{days} d ago" if days <= _OLD_DAYS else moment(created_at)[:10]
 
 
+def seconds_text(seconds: float) -> str:
+    """Returns a length of time in words: ``0.4 s``, ``12 s``, ``3 min 5 s``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def moment(at: float) -> str:
     """Returns a time as ``2026-01-31 12:00:00 UTC``."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

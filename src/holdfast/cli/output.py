@@ -199,6 +199,32 @@ class Output:
             task = bar.add_task(title, total=total)
             yield lambda advance: bar.advance(task, advance)
 
+    @contextmanager
+    def counted(self, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Shows a bar of which the end becomes known on the way.
+
+        Args:
+            title: What is under way.
+
+        Yields:
+            What to call with how much is done and how much there is going to be.
+        """
+        if self.quiet or not self._err.is_terminal:
+            yield lambda done, total: None
+            return
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, TimeElapsedColumn(), console=self._err, transient=True) as bar:
+            task = bar.add_task(title, total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
     def _fitting(
         self, said: Sequence[int], columns: Sequence[Column], rows: Sequence[Sequence[str]]
     ) -> tuple[list[int], bool]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import itertools
 import os
-import threading
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -52,7 +51,6 @@ class LocalStorage:
         self.root = root
         self.posix = posix or Posix()
         self.direct = False
-        self._serial = itertools.count()
 
     def absolute(self, path: str) -> str:
         """Returns the absolute form of a relative path.
@@ -383,8 +381,8 @@ class LocalStorage:
 
     def _temporary(self, target: str) -> str:
         folder, name = os.path.split(target)
-        unique = f"{os.getpid()}-{threading.get_ident()}-{next(self._serial)}"
-        return os.path.join(folder, f"{TEMPORARY_PREFIX}{name}-{unique}")
+        # Random: in a container, a process has the number of the one before it that died.
+        return os.path.join(folder, f"{TEMPORARY_PREFIX}{name}-{secrets.token_hex(8)}")
 
     @contextlib.contextmanager
     def _translated(self, doing: str, needed: int) -> Iterator[None]:

@@ -67,7 +67,6 @@ def compound(
     folder: Path,
     *,
     stride: int = 1,
-    second: int = 5,
     progress: Progress = lambda a, b: None,
 ) -> Outcome:
     """Ends the process at a call, then ends the one that recovers, too, and then the next.
@@ -75,13 +74,14 @@ def compound(
     Args:
         scenario: The work.
         folder: An empty folder, on the medium that is to be proven.
-        stride: Every how many calls the first one ends.
-        second: Every how many calls the recovering one ends.
+        stride: Every how many calls the first one ends; the recovering one every fifth call, or
+            as often as the first where that is less often.
         progress: See `Tally`.
     """
     bench = Bench(scenario, folder)
     tally = Tally("kill while recovering", scenario.name, progress)
     calls = bench.disturb(Fault(0))[2]
+    second = max(5, stride)
     firsts = range(1, calls + 1, stride)
     tally.total = len(firsts) * max(1, calls // second // 2)
     for number, first in enumerate(firsts):

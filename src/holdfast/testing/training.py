@@ -21,6 +21,7 @@ from holdfast.testing.scenario import (
     opened,
     require,
     require_catalog_and_files_agree,
+    require_sound,
     require_tidy,
     same_arrays,
 )
@@ -80,20 +81,19 @@ class Training(Scenario):
             for checkpoint in found:
                 self.check_loads(checkpoint)
             self.check_kept(promised, found)
-            verified = store.verify()
-            require(verified.ok, f"verification: {verified.as_dict()}")
+            require_sound(store.verify(), harsh=self.harsh)
             with self.open_run(store) as run:
-                require_tidy(root, RUN)
+                require_tidy(root, RUN, harsh=self.harsh)
                 self._check_resumes(run)
         with holdfast.open(root) as store:
             self.train(store, lambda _: None)
         with holdfast.open(root) as store:
             last = len(self.losses) - 1
             require(store.latest(RUN).step == last, "the training did not come to its end")
-            require(store.verify().ok, "damaged after training to the end")
+            require_sound(store.verify(), harsh=self.harsh)
             for checkpoint in store.checkpoints():
                 self.check_loads(checkpoint)
-        require_tidy(root, RUN)
+        require_tidy(root, RUN, harsh=self.harsh)
 
     def check_loads(self, checkpoint: Checkpoint) -> None:
         """Raises `ViolationError` unless it holds, to the bit, what was saved at its step."""
