@@ -49,7 +49,7 @@ def test_a_folder_that_the_medium_cannot_list_is_an_integrity_error(tmp_path, mo
     def fail(_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(os, "listdir", fail)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(holdfast.IntegrityError, match="the medium is failing"):
         LocalStorage(tmp_path).names("runs")
 

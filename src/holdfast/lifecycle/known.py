@@ -86,6 +86,7 @@ class KnownCheckpoints:
         if not self._up_to_date(lags):
             # No room for the catalog, most likely, and it is the clean-up that makes room. What
             # the catalog lags behind must not be judged by: it may list what is gone.
+            self._filling = None
             self._history.take_news()
             return self._read_all(gather(self._place, self._run).checkpoints, None)
         state = self._place.catalog.sync_state(self._run)

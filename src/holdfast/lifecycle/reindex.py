@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from holdfast.engine import names
-from holdfast.errors import HoldfastError, NotFoundError
+from holdfast.engine.manifest import Manifest
+from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.model import CheckpointInfo, CheckpointRecord, Decision, RunFacts, RunInfo
@@ -24,7 +25,13 @@ def gather(place: Place, run: str) -> RunFacts:
     """
     # Before the folders are listed: what changes meanwhile makes the catalog look behind.
     modified = place.storage.modified_ns(names.folder_of_run(run))
-    history = RunHistory(place.journal(run)).refresh()
+    history = RunHistory(place.journal(run))
+    try:
+        history.refresh()
+    except (IntegrityError, FormatError) as error:
+        # One run that cannot be read must not close the store; whoever writes or prunes the run
+        # reads its journal, and fails.
+        _log.warning("the journal of %s cannot be read: %s", run, error)
     checkpoints = []
     pending = {*history.open_plan.deleted, *history.open_plan.thinned}
     for checkpoint_id in place.checkpoint_ids(run):
@@ -35,7 +42,8 @@ def gather(place: Place, run: str) -> RunFacts:
             # Its manifest may come at any moment, and would change neither journal nor folder.
             pending.add(checkpoint_id)
     checkpoints.sort(key=lambda record: record.info.created_at)
-    info = history.run or _run_without_journal(run, checkpoints)
+    # The folder says which run it is: a line that names another one is not to speak for that.
+    info = replace(history.run or _run_without_journal(run, checkpoints), name=run)
     if history.run is None:
         _log.warning("the run %s has no readable journal: only its manifests speak for it", run)
     return RunFacts(
@@ -124,16 +132,26 @@ def _record(
         _log.warning("%s lies in the folder of %s and is passed over", checkpoint_id, run)
         return None
     try:
-        record = place.manifest(checkpoint_id).record()
+        return record_of(place.manifest(checkpoint_id), history)
     except HoldfastError as error:
         if isinstance(error, NotFoundError) and checkpoint_id not in history.damaged:
             # A save under way, or one that was cut off: no checkpoint.
             return None
         _log.warning("%s is set aside as damaged: %s", checkpoint_id, error.message)
-        note = history.saves.get(checkpoint_id)
-        info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
-        return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
+        return record_without_manifest(run, checkpoint_id, history)
+
+
+def record_of(manifest: Manifest, history: RunHistory) -> CheckpointRecord:
+    """Returns what the catalog must say of a checkpoint."""
+    record = manifest.record()
     return replace(record, info=history.overlay(record.info))
+
+
+def record_without_manifest(run: str, checkpoint_id: str, history: RunHistory) -> CheckpointRecord:
+    """Returns what the catalog must say of a checkpoint whose manifest cannot be read."""
+    note = history.saves.get(checkpoint_id)
+    info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
+    return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
 
 
 def _that_came_true(

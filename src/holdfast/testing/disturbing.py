@@ -97,14 +97,14 @@ class Bench:
         self.scenario.check(self.root, self.promised)
 
     def _work(self, fault: Fault) -> None:
-        # Never given back: of two threads that end the process, the first one's call counts.
-        ended = threading.Lock()
+        # Several threads may come to their end at once: the first one says where.
+        last_words = threading.Lock()
 
         def die(name: str) -> NoReturn:
-            ended.acquire()
+            last_words.acquire()
             try:
                 self._ending()
-                self._fired.write_text(f"{posix.count} {name}")
+                self._fired.write_text(f"{posix.count} {posix.fired or name}")
             finally:
                 os._exit(KILLED)
 
@@ -119,6 +119,7 @@ class Bench:
             with self._said.open("a") as said:
                 self.scenario.act(self.root, posix, promise)
         finally:
+            last_words.acquire()
             self._fired.write_text(f"{posix.count} {posix.fired}")
 
 
