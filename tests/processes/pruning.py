@@ -15,11 +15,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+from tests.engine.crashing import KILLED, Ending, check_tidy, fork, manifests, status_of
 
 import holdfast
 from holdfast import keep, placing, when
 from holdfast.storage import LocalStorage
-from tests.engine.crashing import KILLED, Ending, check_tidy, fork, manifests, status_of
 
 RUN = "study/cnn"
 STEPS = 6
