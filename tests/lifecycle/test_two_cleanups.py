@@ -111,7 +111,7 @@ def check_sound(place):
     with holdfast.open(place) as store:
         known = {c.id: c.items for c in store.checkpoints("run")}
         assert store.verify().damaged == {}
-        assert store.repair().findings == ()
+        assert store.repair().ok
         store.reindex()
         assert {c.id: c.items for c in store.checkpoints("run")} == known
     return known
@@ -153,13 +153,13 @@ def test_a_pin_that_comes_before_the_deletion_keeps_the_checkpoint(place, monkey
     real = prune._delete
     pinned = []
 
-    def pin_first(*arguments):
+    def pin_first(*arguments, **options):
         # The plan is noted by now, and the first deletion is about to begin.
         if not pinned:
             with holdfast.open(place) as other:
                 pinned.append(other.get("run@step:1"))
                 pinned[0].pin()
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(prune, "_delete", pin_first)
     with holdfast.open(place) as store:
@@ -172,12 +172,12 @@ def test_a_score_that_comes_before_the_deletion_keeps_the_checkpoint(place, monk
     real = prune._delete
     scored = []
 
-    def score_first(*arguments):
+    def score_first(*arguments, **options):
         if not scored:
             with holdfast.open(place) as other:
                 scored.append(other.get("run@step:0"))
                 scored[0].report(val_loss=0.1)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(prune, "_delete", score_first)
     with holdfast.open(place) as store:
