@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 import holdfast
-from holdfast.cli import checking, explaining, inspecting, listing, marking, pruning, transfer
+from holdfast.cli import (
+    checking,
+    explaining,
+    inspecting,
+    listing,
+    marking,
+    mirroring,
+    pruning,
+    transfer,
+)
 from holdfast.cli.command import (
     JsonOption,
     QuietOption,
@@ -23,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for theme in (listing, inspecting, explaining, pruning, checking, marking, transfer):
+for theme in (listing, inspecting, explaining, pruning, checking, mirroring, marking, transfer):
     theme.register(app)
 
 

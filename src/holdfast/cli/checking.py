@@ -10,6 +10,7 @@ import holdfast
 from holdfast.cli import completing
 from holdfast.cli.command import Session, command
 from holdfast.cli.formatting import count, nbytes_text
+from holdfast.cli.mirroring import bring_back
 from holdfast.cli.output import Column, Output
 from holdfast.errors import IntegrityError
 
@@ -29,9 +30,12 @@ def register(app: typer.Typer) -> None:
     command(app, "usage", examples=("holdfast usage", "holdfast usage --budget 2GB"), panel=_PANEL)(
         _usage
     )
-    command(app, "doctor", examples=("holdfast doctor", "holdfast doctor --apply"), panel=_PANEL)(
-        _doctor
-    )
+    command(
+        app,
+        "doctor",
+        examples=("holdfast doctor", "holdfast doctor --apply --mirror PATH"),
+        panel=_PANEL,
+    )(_doctor)
     command(app, "reindex", examples=("holdfast reindex",), panel=_PANEL)(_reindex)
 
 
@@ -126,10 +130,20 @@ def _doctor(
     session: Session,
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Set right what was found.")] = False,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mirror",
+            metavar="PATH",
+            help="A mirror to mend from, besides those that the store remembers.",
+        ),
+    ] = None,
 ) -> None:
     """Show what the place can do, and what interrupted work left behind."""
     out = session.out
-    with session.store(writing=True) as store:
+    if apply and mirror:
+        bring_back(session, mirror)
+    with session.store(writing=True, mirrors=mirror or ()) as store:
         found = store.repair(apply=apply)
         place = dict(_place(store))
     if out.as_json:

@@ -90,11 +90,17 @@ class Session:
         self.out = Output(as_json=settings.as_json, quiet=settings.quiet)
 
     @contextmanager
-    def store(self, *, writing: bool = False, create: bool = False) -> Iterator[holdfast.Store]:
+    def store(
+        self, *, writing: bool = False, create: bool = False, mirrors: Sequence[str] = ()
+    ) -> Iterator[holdfast.Store]:
         """Opens the store for a block; arguments and errors as `open_store`."""
-        url = find_store(self.settings.store, start=Path.cwd())
-        with open_store(url, writing=writing, create=create) as store:
+        url = self.where()
+        with open_store(url, writing=writing, create=create, mirrors=mirrors) as store:
             yield store
+
+    def where(self) -> str:
+        """Returns the path or URL of the store; errors as `find_store`."""
+        return find_store(self.settings.store, start=Path.cwd())
 
 
 def command(

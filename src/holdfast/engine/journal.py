@@ -145,6 +145,11 @@ def parse(data: bytes, *, path: str, start: int = 0) -> Reading:
     return Reading(tuple(records), tuple(damage), start + offset, len(data) - offset)
 
 
+def sound_lines(data: bytes, *, path: str) -> list[bytes]:
+    """Returns the lines of a journal that match their digest, in order, each with its line feed."""
+    return [line + b"\n" for line in _lines(data) if _decode_line(line, path) is not None]
+
+
 def _torn_nbytes(file: Appender) -> int:
     """Returns the bytes behind the last line feed; more are read while none was found."""
     nbytes = _TAIL_NBYTES

@@ -48,6 +48,7 @@ class RunHistory:
         pinned: Ids of pinned checkpoints.
         tags: Checkpoint id to its tags.
         damaged: Checkpoint id to why a verification called it damaged.
+        deleted: Ids of checkpoints that a plan deleted, whether or not that is done yet.
         open_plan: A clean-up that was interrupted.
         resumed_from: Id that the last resume went on from; None for a start from nothing.
         damage: Sentences about damaged lines.
@@ -64,11 +65,17 @@ class RunHistory:
         self.pinned: set[str] = set()
         self.tags: dict[str, set[str]] = {}
         self.damaged: dict[str, str] = {}
+        self.deleted: set[str] = set()
         self.reports: dict[str, dict[str, float]] = {}
         self.open_plan = OpenPlan()
         self.resumed_from: str | None = None
         self.damage: list[str] = []
         self._news: set[str] = set()
+
+    @property
+    def gone(self) -> set[str]:
+        """Ids of checkpoints whose deletion is done, by the word of the journal."""
+        return self.deleted - set(self.open_plan.deleted)
 
     @property
     def nbytes(self) -> int:
@@ -202,6 +209,7 @@ class RunHistory:
         if checkpoint_id in plan.deleted:
             left = tuple(i for i in plan.deleted if i != checkpoint_id)
             self.open_plan = OpenPlan(left, plan.thinned)
+            self.deleted.discard(checkpoint_id)
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
 
@@ -217,6 +225,7 @@ class RunHistory:
                 **{i: tuple(items) for i, items in record["thinned"].items()},
             },
         )
+        self.deleted.update(record["deleted"])
         for checkpoint_id in record["deleted"]:
             self._decide_all(record, "deleted", checkpoint_id)
             if checkpoint_id in self.saves:
@@ -233,6 +242,7 @@ class RunHistory:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
         done = {*record["deleted"], *spared}
+        self.deleted = (self.deleted | set(record["deleted"])) - set(spared)
         self.open_plan = OpenPlan(
             deleted=tuple(i for i in self.open_plan.deleted if i not in done),
             thinned={

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, Literal
@@ -20,8 +20,10 @@ from holdfast.lifecycle import checking, healing
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted
+from holdfast.lifecycle.recovering import Errand, Mirrors
 from holdfast.lifecycle.reindex import gather, refresh_run
 from holdfast.model import CheckpointRecord
+from holdfast.storage import LocalStorage, set_aside
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _log = logging.getLogger("holdfast")
@@ -108,8 +110,8 @@ def repair(place: Place, *, apply: bool) -> Findings:
             f"{place.label} is open for reading only: nothing can be repaired",
             hint="open it with mode='a' where it can be written",
         )
-    work = _Repair(place, apply)
-    for run in place.run_names():
+    work = _Repair(place, apply, Mirrors.of(place))
+    for run in sorted({*place.run_names(), *work.mirrors.runs()}):
         work.run(run)
     work.store()
     return Findings(tuple(work.found), tuple(work.busy))
@@ -119,17 +121,23 @@ def repair(place: Place, *, apply: bool) -> Findings:
 class _Repair:
     place: Place
     apply: bool
+    mirrors: Mirrors
     found: list[Finding] = field(default_factory=list)
     busy: list[str] = field(default_factory=list)
     _holders: dict[str, tuple[str, ...]] | None = None
     _needed: set[str] = field(default_factory=set)
+    _on_mirrors: set[str] = field(default_factory=set)
 
     # -- a run ------------------------------------------------------------------------------
 
     def run(self, run: str) -> None:
         with _owned(self.place, run, take=self.apply) as mine:
+            if mine:
+                self._take_from_mirrors(self.mirrors.journal_errands(run))
             history = RunHistory(self.place.journal(run)).refresh()
             if mine:
+                # First: what is brought back is no save that was never finished.
+                self._take_from_mirrors(self.mirrors.checkpoint_errands(run, history))
                 self._interrupted(run, history)
                 self._unfinished(run, history)
                 self._leftovers(names.folder_of_run(run))
@@ -139,6 +147,11 @@ class _Repair:
                 self._checkpoint(run, checkpoint_id, history, mine=mine)
             self._lost(run, history)
             self._drift(run)
+
+    def _take_from_mirrors(self, errands: Iterable[Errand]) -> None:
+        for errand in errands:
+            self._on_mirrors.add(errand.checkpoint_id)
+            self._act("damaged", errand.path, errand.what, errand.action, errand.work)
 
     def _interrupted(self, run: str, history: RunHistory) -> None:
         plan = history.open_plan
@@ -153,6 +166,7 @@ class _Repair:
         for checkpoint_id in self.place.checkpoint_ids(run):
             gone = checkpoint_id in history.open_plan.deleted
             lost = checking.is_lost(self.place, run, checkpoint_id, history)
+            lost = lost or checkpoint_id in self._on_mirrors
             if gone or lost or self.place.has_manifest(run, checkpoint_id):
                 continue
             self._act(
@@ -173,6 +187,8 @@ class _Repair:
         self, run: str, checkpoint_id: str, what: str, history: RunHistory
     ) -> None:
         path = f"{names.folder_of_checkpoint(run, checkpoint_id)}/{names.MANIFEST}"
+        if checkpoint_id in self._on_mirrors and not self.apply:
+            return
         self._add("damaged", path, what, "restore it from a copy, or delete it", done=False)
         if self.apply:
             checking.note(self.place, run, checkpoint_id, [f"{path} {what}"], history)
@@ -196,17 +212,23 @@ class _Repair:
         noted = manifest.id in history.damaged or (known is not None and known.info.damaged)
         if self._holders is None:
             self._holders = healing.holders(self.place)
-        broken = list(healing.broken_files(self.place, manifest, self._holders, thoroughly=noted))
+        broken = list(
+            healing.broken_files(
+                self.place,
+                manifest,
+                self._holders,
+                thoroughly=noted or manifest.id in self._on_mirrors,
+                mirrors=self.mirrors.usable,
+            )
+        )
         for one in broken:
             if one.shard is not None:
                 self._needed.add(one.shard.shard)
                 self._forget_damaged_copy(one.shard)
             if one.curable:
-                action = f"link it again from {one.source}" if one.source else "write it again"
-                self._act("damaged", one.path, one.why, action, partial(self._mend, one))
+                self._act("damaged", one.path, one.why, one.action, partial(self._mend, one))
             else:
-                action = "restore it from a copy, or delete the checkpoint"
-                self._add("damaged", one.path, one.why, action, done=False)
+                self._add("damaged", one.path, one.why, one.action, done=False)
         if noted and not broken:
             what = f"{manifest.id} is noted as damaged and reads well"
             self._add("drift", manifest.folder, what, "note it as sound")
@@ -220,18 +242,22 @@ class _Repair:
         _log.info("%s was put right", broken.path)
 
     def _forget_damaged_copy(self, shard: StoredShard) -> None:
-        """Takes a damaged shard's second name away: a later save would link it as sound."""
+        """Takes a damaged shard's second name away: a later save would link it as sound.
+
+        Where that is the file's only name, the file goes to the quarantine: nothing is deleted.
+        """
         folder, second = healing.second_name(shard)
         path = f"{folder}/{second.file}"
         if self.place.storage.size(path) is None:
             return
         if not healing.is_sound(self.place, folder, second):
+            alone = self.place.storage.link_count(path) == 1
             self._act(
                 "damaged",
                 path,
                 "a damaged shard that later saves would reuse",
-                "remove this name of it",
-                partial(self.place.storage.remove, path),
+                "move it to quarantine/" if alone else "remove this name of it",
+                partial(set_aside if alone else LocalStorage.remove, self.place.storage, path),
             )
 
     def _strays(self, manifest: Manifest) -> None:

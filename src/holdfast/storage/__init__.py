@@ -3,8 +3,18 @@
 from holdfast.storage.draft import Draft
 from holdfast.storage.local import LocalStorage
 from holdfast.storage.locks import FileLock
+from holdfast.storage.moving import set_aside
 from holdfast.storage.posix import Posix
 from holdfast.storage.probe import Capabilities, probe
 from holdfast.storage.survey import survey
 
-__all__ = ["Capabilities", "Draft", "FileLock", "LocalStorage", "Posix", "probe", "survey"]
+__all__ = [
+    "Capabilities",
+    "Draft",
+    "FileLock",
+    "LocalStorage",
+    "Posix",
+    "probe",
+    "set_aside",
+    "survey",
+]

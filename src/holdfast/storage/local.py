@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import os
 import threading
@@ -19,7 +18,7 @@ from holdfast.errors import FormatError, SaveError, StorageFullError
 from holdfast.storage.draft import Draft
 from holdfast.storage.failures import failure_of
 from holdfast.storage.locks import FileLock
-from holdfast.storage.openfiles import Appender, OpenFile, opening_error
+from holdfast.storage.openfiles import Appender, OpenFile, open_alone, opening_error
 from holdfast.storage.posix import Buffer, Posix
 
 #: Published files are read-only: writing through a checkpoint's folder must not change a shard.
@@ -283,9 +282,8 @@ class LocalStorage:
             StorageFullError, SaveError: The medium failed; a torn tail may be left.
         """
         with self._translated(f"appending to {path}", 0):
-            fd = self.posix.open_append(self.absolute(path), 0o666)
+            fd = open_alone(self.posix, self.absolute(path))
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
                 yield Appender(self.posix, fd)
             finally:
                 self.posix.close(fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 from collections.abc import Sequence
 from typing import Final
@@ -31,6 +32,27 @@ def opening_error(error: OSError, path: str) -> Exception:
     return HoldfastError(
         f"{path} cannot be opened: {error.strerror}", hint="check its permissions, and ulimit -n"
     )
+
+
+def open_alone(posix: Posix, path: str) -> int:
+    """Opens a file for appending and takes its lock, waiting for other processes' appends.
+
+    Raises:
+        OSError: As the system calls did.
+    """
+    while True:
+        fd = posix.open_append(path, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+        except BaseException:
+            posix.close(fd)
+            raise
+        # A repair has put another file in its place while this one was waited for: what is
+        # appended here would be lost.
+        posix.close(fd)
 
 
 class Appender:
