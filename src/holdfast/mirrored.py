@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from holdfast.errors import HoldfastError
-from holdfast.lifecycle.mirroring import Mirrored, MirroredRun
+from holdfast.lifecycle.mirroredrun import Mirrored, MirroredRun
 from holdfast.lifecycle.mirrors import Mirror, make_ready
 from holdfast.lifecycle.place import Place
 from holdfast.watching import STUCK_S
@@ -34,6 +34,11 @@ class MirroredRuns:
         """Asks for the mirrors to be brought up to date with the run as it is now."""
         for follower in self._followers:
             follower.wish()
+
+    def wait(self) -> None:
+        """Waits until what was asked for is done or failed, or its medium is given up."""
+        for follower in self._followers:
+            follower.wait()
 
     def finish(self) -> None:
         """Waits until the mirrors are current, and ends their threads; warns of what is not."""
@@ -79,8 +84,10 @@ class Follower:
         self._thread: threading.Thread | None = None
 
     def wish(self) -> None:
-        """Asks for a pass; returns at once."""
+        """Asks for a pass; returns at once. Nothing happens once it is finished."""
         with self._state:
+            if self._stopping:
+                return
             self._wished = True
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -90,12 +97,17 @@ class Follower:
                 self._thread.start()
             self._state.notify_all()
 
-    def finish(self) -> None:
-        """Waits for what was asked for, unless the medium does not answer; ends the thread."""
+    def wait(self) -> None:
+        """Waits for what was asked for, unless the medium does not answer."""
         with self._state:
             while not self._state.wait_for(self._is_idle, timeout=_IDLE_S):
                 if self._still_s >= STUCK_S:
-                    break
+                    return
+
+    def finish(self) -> None:
+        """Waits as `wait`, ends the thread, and warns where the mirror is not current."""
+        self.wait()
+        with self._state:
             self._stopping = True
             self._state.notify_all()
             idle, problem = self._is_idle(), self._problem
@@ -119,7 +131,11 @@ class Follower:
         done = set(self._pass.current)
         return {
             "mirror": self._mirror.label,
-            "behind": sum(i not in done for i in self._place.catalog.ids(self._run)),
+            "behind": sum(
+                self._place.has_manifest(self._run, checkpoint_id)
+                for checkpoint_id in self._place.checkpoint_ids(self._run)
+                if checkpoint_id not in done
+            ),
             "copied": self._copied,
             "copied_nbytes": self._nbytes,
             "failed": self._failed,

@@ -43,10 +43,10 @@ def restore_newest(
     mirrors = Mirrors.of(place)
     mirrors.bring_back_all(run)
     found = list(candidates(place, run))
+    if _heal_newest(mirrors, found):
+        found = list(candidates(place, run))
     mixed: IntegrityError | None = None
     for number, checkpoint in enumerate(found, start=1):
-        if checkpoint.info.damaged:
-            _heal(mirrors, checkpoint)
         try:
             if _is_poisoned(checkpoint):
                 continue
@@ -71,6 +71,18 @@ def restore_newest(
     if mixed is not None:
         raise mixed
     return None
+
+
+def _heal_newest(mirrors: Mirrors, found: Iterable[Checkpoint]) -> bool:
+    """Mends what is damaged and newer than the newest sound one; returns whether any was."""
+    healed = False
+    for checkpoint in found:
+        if not checkpoint.info.damaged:
+            break
+        if _heal(mirrors, checkpoint):
+            healed = True
+            break
+    return healed
 
 
 def _restore_healing(

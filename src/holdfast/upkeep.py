@@ -9,6 +9,7 @@ from holdfast import references
 from holdfast.errors import ConfigError
 from holdfast.lifecycle import checking, mirroring, mirrors, planning, reindex, repairing, usage
 from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle.mirroredrun import Mirrored
 from holdfast.lifecycle.place import Place
 from holdfast.mirroredplace import mirror_of
 from holdfast.model import Plan
@@ -83,7 +84,7 @@ class Upkeep:
         *,
         to: str | os.PathLike[str] | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> tuple[mirroring.Mirrored, ...]:
+    ) -> tuple[Mirrored, ...]:
         """Brings mirrors up to date with the store: those that it was opened with or had before.
 
         Args:

@@ -160,13 +160,19 @@ def _bring(
     progress: Progress,
 ) -> int:
     path = f"{folder}/{shard.file}"
+    copied = 0
     # What has its name was durable and checked when it got it.
-    if holds(target, folder, shard) or _link(target, path, shard):
+    if holds(target, folder, shard):
+        progress(shard.nbytes)
+    elif _link(target, path, shard):
         progress(shard.nbytes)
         return 0
-    copy_shard(source, path, target, path, shard, progress=progress)
-    offer(target, path, shard.shard)
-    return shard.nbytes
+    else:
+        copy_shard(source, path, target, path, shard, progress=progress)
+        copied = shard.nbytes
+    if copied or target.link_count(path) == 1:
+        offer(target, path, shard.shard)
+    return copied
 
 
 def _link(storage: LocalStorage, path: str, shard: StoredShard) -> bool:

@@ -16,6 +16,7 @@ from holdfast.engine.sealed import seal, unseal
 from holdfast.errors import ConfigError, FormatError, HoldfastError, IntegrityError, SaveError
 from holdfast.lifecycle.place import Place
 from holdfast.storage import LocalStorage
+from holdfast.storage.local import TEMPORARY_PREFIX
 
 _log = logging.getLogger("holdfast")
 
@@ -214,9 +215,13 @@ def _make(place: Place, mirror: Mirror) -> None:
             f"{place.label} has lost its holdfast.json: it cannot be mirrored",
             hint="open it for writing once, which makes it anew",
         ) from None
-    # Remembered first: should it vanish from now on, that is noticed.
-    _remember(place, mirror)
+    for name in storage.names(""):
+        # Of one who died here.
+        if name.startswith(f"{TEMPORARY_PREFIX}{names.STORE_FILE}"):
+            storage.remove(name)
     storage.publish(names.STORE_FILE, [data])
+    # Afterwards: what was never whole cannot have vanished.
+    _remember(place, mirror)
     _log.info("a mirror of %s was made at %s", place.label, mirror.label)
 
 

@@ -222,6 +222,7 @@ class Mirrors:
             return False
         history = RunHistory(self.place.journal(run)).refresh()
         checking.note(self.place, run, checkpoint_id, found.damage, history)
+        refresh_run(self.place, run)
         return not found.damage
 
     def _ids(self, run: str) -> set[str]:

@@ -371,6 +371,8 @@ def _owned(place: Place, run: str, *, take: bool) -> Iterator[bool]:
     if not take:
         yield not lock.busy()
         return
+    # A run that mirrors alone have is about to come back.
+    place.storage.make_folder(names.folder_of_run(run))
     try:
         lock.acquire(timeout_s=0)
     except LockedError:

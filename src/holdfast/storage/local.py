@@ -10,7 +10,7 @@ import contextlib
 import errno
 import itertools
 import os
-import threading
+import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -51,6 +51,8 @@ class LocalStorage:
         self.root = root
         self.posix = posix or Posix()
         self.direct = False
+        # Random: in a container every process has the same number, one that was killed, too.
+        self._token = secrets.token_hex(4)
         self._serial = itertools.count()
 
     def absolute(self, path: str) -> str:
@@ -382,7 +384,7 @@ class LocalStorage:
 
     def _temporary(self, target: str) -> str:
         folder, name = os.path.split(target)
-        unique = f"{os.getpid()}-{threading.get_ident()}-{next(self._serial)}"
+        unique = f"{os.getpid()}-{self._token}-{next(self._serial)}"
         return os.path.join(folder, f"{TEMPORARY_PREFIX}{name}-{unique}")
 
     @contextlib.contextmanager
