@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from holdfast.run import Run
     from holdfast.store import Store, open
     from holdfast.strategy import CheckpointStrategy
+    from holdfast.testing.certifying import certify
 
 __version__ = "0.1.0"
 
@@ -57,6 +58,7 @@ _HOMES = {
     "save_checkpoint": "manager",
     "load_best_checkpoint": "manager",
     "get_checkpoint_manager": "manager",
+    "certify": "testing.certifying",
     "HoldfastError": "errors",
     "ConfigError": "errors",
     "MetricError": "errors",
@@ -75,6 +77,7 @@ __all__ = [
     "Store", "Run", "Checkpoint", "CheckpointInfo", "CheckpointStrategy",
     "Moment", "Verdict", "Plan", "Pending",
     "save_checkpoint", "load_best_checkpoint", "get_checkpoint_manager",
+    "certify",
     "HoldfastError", "ConfigError", "MetricError", "TreeError", "NotFoundError", "LockedError",
     "StorageFullError", "SaveError", "IntegrityError", "FormatError",
 ]  # fmt: skip

@@ -347,7 +347,18 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class RunFacts:
-    """All facts of one run, as its manifests and its journal tell them."""
+    """All facts of one run, as its manifests and its journal tell them.
+
+    Attributes:
+        run: The run.
+        checkpoints: Those that exist.
+        steps: What counts of what it reported.
+        decisions: What was decided, oldest first.
+        journal_nbytes: Length of the part of its journal that was read.
+        folder_mtime_ns: When its folder changed last, before it was listed.
+        pending: Ids that may come or go without the journal or the run's folder changing: saves
+            without a manifest yet, and what an open clean-up thins or deletes.
+    """
 
     run: RunInfo
     checkpoints: tuple[CheckpointRecord, ...]
@@ -355,3 +366,4 @@ class RunFacts:
     decisions: tuple[Decision, ...]
     journal_nbytes: int = 0
     folder_mtime_ns: int = 0
+    pending: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.reindex import catch_up
-from holdfast.storage import Capabilities, LocalStorage, probe
+from holdfast.storage import Capabilities, LocalStorage, Posix, probe
 
 _log = logging.getLogger("holdfast")
 
@@ -33,9 +33,20 @@ _STORE_FILE_LIMIT = 1 << 16
 
 
 def open_place(
-    url: str | os.PathLike[str], *, mode: Literal["a", "r"], catalog: str | None
+    url: str | os.PathLike[str],
+    *,
+    mode: Literal["a", "r"],
+    catalog: str | None,
+    posix: Posix | None = None,
 ) -> Place:
-    """Opens a store's place; arguments and errors as `holdfast.open`."""
+    """Opens a store's place; arguments and errors as `holdfast.open`.
+
+    Args:
+        url: See there.
+        mode: See there.
+        catalog: See there.
+        posix: The system calls that every change goes through; a proof records or fails them.
+    """
     if mode not in ("a", "r"):
         raise ConfigError(f"mode={mode!r} is no mode", hint='pass "a" to write or "r" to read')
     root = local_path(url)
@@ -52,7 +63,7 @@ def open_place(
                 hint="choose a place that you can write, or create the folder and give it to you",
             )
         _log.info("%s cannot be written: it is opened for reading", root)
-    storage = LocalStorage(root)
+    storage = LocalStorage(root, posix=posix)
     store_id = _identify(storage, writable=writable)
     if writable:
         return _open_writable(storage, store_id, catalog)
@@ -63,7 +74,7 @@ def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) ->
     found = probe(storage.root)
     _log.debug("%s: %s", storage.root, found)
     storage.direct = found.direct_alignment > 0
-    where = catalog or str(storage.root / _CATALOG)
+    where = catalog or _own_catalog(storage)
     try:
         index = Catalog.open(where, store_id=store_id, wal=found.sqlite_wal)
         place = _place(storage, index, store_id, found, writable=True)
@@ -80,7 +91,8 @@ def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) ->
 
 
 def _open_read_only(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
-    index = Catalog.open(catalog or str(storage.root / _CATALOG), store_id=store_id, read_only=True)
+    where = catalog or _own_catalog(storage)
+    index = Catalog.open(where, store_id=store_id, read_only=True)
     place = _place(storage, index, store_id, None, writable=False)
     if index.state == "ok" and _is_current(place):
         return place
@@ -91,6 +103,18 @@ def _open_read_only(storage: LocalStorage, store_id: str, catalog: str | None) -
     )
     catch_up(place)
     return place
+
+
+def _own_catalog(storage: LocalStorage) -> str:
+    """Returns where the store's own catalog is; SQLite would follow a link out of the store."""
+    path = storage.root / _CATALOG
+    for ending in ("", "-wal", "-shm", "-journal"):
+        if path.with_name(f"{_CATALOG}{ending}").is_symlink():
+            raise FormatError(
+                f"{_CATALOG}{ending} is a symbolic link",
+                hint="remove it, for it is made anew; catalog= keeps a catalog elsewhere",
+            )
+    return str(path)
 
 
 def _is_current(place: Place) -> bool:
@@ -134,7 +158,13 @@ def local_path(url: str | os.PathLike[str], *, what: str = "stores") -> Path:
     text = os.fspath(url)
     if "://" not in text:
         return Path(text).expanduser().absolute()
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        # Not chained: what could not be read may hold a password.
+        raise ConfigError(
+            "the store's URL cannot be read", hint="pass a path or a file:// URL"
+        ) from None
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     raise ConfigError(
@@ -167,9 +197,14 @@ def _identify(storage: LocalStorage, *, writable: bool) -> str:
     try:
         members = unseal(data, path=names.STORE_FILE)
     except IntegrityError as error:
+        if not writable:
+            # It holds nothing that reading rests on.
+            _log.warning("%s is damaged", storage.root / names.STORE_FILE)
+            return ""
         raise IntegrityError(
             f"{storage.root / names.STORE_FILE} is damaged",
-            hint="it holds nothing but the store's id: move it aside, and it is made anew",
+            hint="it holds nothing but the store's id: `holdfast doctor --apply` makes it anew, "
+            "or move it aside",
             path=names.STORE_FILE,
         ) from error
     check_format(members, path=f"{storage.root / names.STORE_FILE}")
@@ -183,7 +218,7 @@ def _create(storage: LocalStorage) -> str:
     if storage.names("runs"):
         _log.warning("%s had lost its %s: made anew", storage.root, names.STORE_FILE)
     members = {"format": 1, "store_id": secrets.token_hex(16), "created_at": time.time()}
-    _make_folders(storage.root)
+    _make_folders(storage)
     for folder in ("shards", "runs"):
         storage.make_folder(folder)
     try:
@@ -194,10 +229,10 @@ def _create(storage: LocalStorage) -> str:
     return str(members["store_id"])
 
 
-def _make_folders(root: Path) -> None:
+def _make_folders(storage: LocalStorage) -> None:
     """Creates the store's folder and those above it, each durable in its parent."""
-    made = [root]
+    made = [storage.root]
     while not made[-1].parent.exists():
         made.append(made[-1].parent)
     for folder in reversed(made):
-        LocalStorage(folder.parent).make_folder(folder.name)
+        LocalStorage(folder.parent, posix=storage.posix).make_folder(folder.name)

@@ -21,7 +21,11 @@ LINES = [
 STANDS_FOR = {"accuracy": "eval/accuracy", "step:412": "step:9"}
 
 
-@pytest.mark.parametrize("line", LINES)
+#: Takes minutes by its nature; it has tests of its own.
+LONG = ("certify",)
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if line.split()[0] not in LONG])
 def test_an_example_of_the_page_runs(ask, root, tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     ask(root, "tag", "digits-cnn@best", "prod")

@@ -14,7 +14,7 @@ ERRORS = (
 NAMES = (
     "open", "when", "keep", "stop", "preset", "Store", "Run", "Checkpoint", "CheckpointInfo",
     "CheckpointStrategy", "Moment", "Verdict", "Plan", "Pending", "save_checkpoint",
-    "load_best_checkpoint", "get_checkpoint_manager", *ERRORS,
+    "load_best_checkpoint", "get_checkpoint_manager", "certify", *ERRORS,
 )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import holdfast
-from holdfast.engine import names, reader
+from holdfast.engine import names, reader, scanning
 from holdfast.lifecycle.mirroredrun import MirroredRun
 from holdfast.lifecycle.mirrors import Mirror, make_ready
 from holdfast.storage import LocalStorage, Posix
@@ -46,7 +46,7 @@ def damage_of(root: Path, run: str = "a") -> dict[str, list[str]]:
         folder = names.folder_of_checkpoint(run, checkpoint_id)
         if storage.size(f"{folder}/{names.MANIFEST}") is not None:
             manifest = reader.read_manifest(storage, run, checkpoint_id)
-            errors = reader.verify(storage, manifest, progress=lambda _: None)
+            errors = scanning.verify(storage, manifest, progress=lambda _: None)
             found[checkpoint_id] = [str(error) for error in errors]
     return found
 

@@ -13,6 +13,7 @@ from holdfast.engine import names
 from holdfast.engine.journal import encode_line, parse
 from holdfast.errors import ConfigError, HoldfastError, SaveError, StorageFullError
 from holdfast.lifecycle.mirroredrun import MirroredRun
+from holdfast.storage.faults import Crashed, Fault, FaultyPosix
 from tests.lifecycle.mirroring import (
     copy_of,
     damage_of,
@@ -23,7 +24,7 @@ from tests.lifecycle.mirroring import (
     steps_in,
 )
 from tests.lifecycle.stores import detach, flip, train
-from tests.storage.faulty import Interrupted, Recorder, failing, stopping_at, without_links
+from tests.storage.faulty import Recorder, failing, without_links
 
 
 @pytest.fixture
@@ -98,18 +99,18 @@ def test_stopped_at_any_call_it_is_whole_and_goes_on_when_called_again(store, tm
     pass_over(store, mirror_of(before))
     moved_on(store)
     whole = copy_of(before, tmp_path / "whole")
-    posix, count = stopping_at(1 << 30)
+    posix = FaultyPosix()
     done = pass_over(store, mirror_of(whole, posix))
     assert (len(done.copied), len(done.thinned), len(done.deleted)) == (1, 2, 1)
     wanted = files_of(whole)
     assert wanted == files_of(store.path)
     ours = journal_of(store.path).read_bytes()
-    assert count[0] > 40
-    for number in range(1, count[0] + 1):
+    assert posix.count > 40
+    for number in range(1, posix.count + 1):
         root = copy_of(before, tmp_path / f"at-{number}")
-        posix, _ = stopping_at(number)
-        with pytest.raises(Interrupted):
-            pass_over(store, mirror_of(root, posix))
+        killed = FaultyPosix(Fault(number))
+        with pytest.raises(Crashed):
+            pass_over(store, mirror_of(root, killed))
         assert not any(damage_of(root).values()), number
         assert damage_of(root), number
         assert ours.startswith(journal_of(root).read_bytes()), number
@@ -123,13 +124,13 @@ def test_stopped_at_any_call_it_is_whole_and_goes_on_when_called_again(store, tm
 
 def test_the_first_pass_stopped_at_any_call_goes_on_when_called_again(store, tmp_path):
     train(store, "a", [2, 1])
-    posix, count = stopping_at(1 << 30)
+    posix = FaultyPosix()
     pass_over(store, mirror_of(tmp_path / "whole", posix))
-    for number in range(1, count[0] + 1):
+    for number in range(1, posix.count + 1):
         root = tmp_path / f"at-{number}"
-        posix, _ = stopping_at(number)
-        with pytest.raises(Interrupted):
-            pass_over(store, mirror_of(root, posix))
+        killed = FaultyPosix(Fault(number))
+        with pytest.raises(Crashed):
+            pass_over(store, mirror_of(root, killed))
         assert not any(damage_of(root).values()), number
         again = tmp_path / f"again-{number}"
         if root.exists():

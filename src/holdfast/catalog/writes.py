@@ -205,6 +205,8 @@ class Writes(Session):
             self.add_decisions(run, facts.decisions)
             named = (record.info.metrics for record in facts.checkpoints)
             _ADD_NAME.many(connection, name_values(run, named))
+            for checkpoint_id in facts.pending:
+                _MARK_PENDING(connection, checkpoint_id, run)
             filling = secrets.randbits(62)
             _FILL_SYNC(connection, run, facts.journal_nbytes, facts.folder_mtime_ns, filling)
 

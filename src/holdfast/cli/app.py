@@ -8,6 +8,7 @@ import typer
 
 import holdfast
 from holdfast.cli import (
+    certifying,
     checking,
     explaining,
     inspecting,
@@ -32,7 +33,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for theme in (listing, inspecting, explaining, pruning, checking, mirroring, marking, transfer):
+_THEMES = (
+    listing, inspecting, explaining, pruning, checking, certifying, mirroring, marking, transfer,
+)  # fmt: skip
+
+for theme in _THEMES:
     theme.register(app)
 
 

@@ -69,7 +69,7 @@ class Mirrors:
             names.run_of_folder(folder)
             for mirror in self.usable
             for folder in mirror.storage.folders("runs")
-            if mirror.storage.size(f"runs/{folder}/{names.JOURNAL}")
+            if names.is_run_folder(folder) and mirror.storage.size(f"runs/{folder}/{names.JOURNAL}")
         }
         return sorted(found - own)
 
@@ -221,9 +221,9 @@ class Mirrors:
         if found is None:
             return False
         history = RunHistory(self.place.journal(run)).refresh()
-        checking.note(self.place, run, checkpoint_id, found.damage, history)
+        checking.settle(self.place, run, checkpoint_id, found, history)
         refresh_run(self.place, run)
-        return not found.damage
+        return not (found.damage or found.unread)
 
     def _ids(self, run: str) -> set[str]:
         folder = names.folder_of_run(run)
