@@ -345,7 +345,8 @@ class Run(RunReader):
 
         Times are medians over recent saves, in seconds; ``best`` maps a metric to its lowest and
         highest value in this lineage; ``saving`` tells of the save under way: its step, what it
-        does, bytes written, and for how long it has not moved.
+        does, bytes written, and for how long it has not moved; ``mirrors`` of each mirror: how many
+        checkpoints it is behind, when it was last current, and its last error.
         """
         counters = self._session.saver.counters
         last = self._session.last_saved
@@ -356,6 +357,7 @@ class Run(RunReader):
             "dropped": counters.dropped,
             "in_flight": self._session.saver.busy,
             "saving": self._session.saver.watch.stats(),
+            "mirrors": self._session.saver.mirrors.stats(),
             "last_error": str(counters.last_error) if counters.last_error else None,
             "stall_s": counters.stall_s,
             "join_s": counters.join_s,
