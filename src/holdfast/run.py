@@ -277,7 +277,6 @@ class Run(RunReader):
         ).wait()
         self._announce_summary()
         self._leave("finished", final=True)
-        self._session.signals.pass_on()
         return checkpoint
 
     def close(self) -> None:
@@ -294,7 +293,6 @@ class Run(RunReader):
         self._stepper.save_before_leaving()
         self._announce_summary()
         self._leave("interrupted" if self._stepper.was_told_to_end else "finished")
-        self._session.signals.pass_on()
 
     # -- what is known of it -----------------------------------------------------------------
 
@@ -344,8 +342,8 @@ class Run(RunReader):
         """Returns what became of the saves of this process, and how long they took.
 
         Times are medians over recent saves, in seconds; ``best`` maps a metric to its lowest and
-        highest value in this lineage; ``saving`` tells of the save under way: its step, phase,
-        bytes, and for how long it has not moved; ``mirrors``, how far behind each one is, and why.
+        highest value in this lineage; ``saving`` tells of the save under way: its step, what it
+        does, bytes written, how long it has not moved; ``mirrors`` how far each one is behind.
         """
         saver, last = self._session.saver, self._session.last_saved
         counters = saver.counters
@@ -392,6 +390,7 @@ class Run(RunReader):
     def _leave(self, status: RunStatus, *, final: bool = False) -> None:
         atexit.unregister(self._close_quietly)
         self._session.close(status, final=final)
+        self._session.signals.pass_on()
 
     def _close_quietly(self) -> None:
         try:

@@ -77,6 +77,7 @@ class RunHistory:
         open_plan: A clean-up that was interrupted.
         resumed_from: Id that the last resume went on from; None for a start from nothing.
         damage: Sentences about damaged lines.
+        was_cut: Whether the end of it was lost once; `damage` says so then.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -97,6 +98,7 @@ class RunHistory:
         self.open_plan = OpenPlan()
         self.resumed_from: str | None = None
         self.damage: list[str] = []
+        self.was_cut = False
         self._news: set[str] = set()
 
     @property
@@ -284,6 +286,7 @@ class RunHistory:
 
     def _cut(self, record: Record) -> None:
         self.damage.append(f"{self._journal.path} had {size(record['nbytes'])} bytes: it was cut")
+        self.was_cut = True
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""

@@ -186,7 +186,7 @@ class _Repair:
         for sentence in history.damage:
             self.found.leave("damaged", journal.path, sentence, lost)
         length = journal.nbytes
-        if not history.damage and (length < relied_on or not length):
+        if not length or (length < relied_on and not history.was_cut):
             what = "the journal is missing"
             if length:
                 what = f"it has {length} bytes, and a checkpoint relies on {relied_on}: it was cut"
