@@ -11,10 +11,17 @@ from typing import Literal
 
 from holdfast.engine import names
 from holdfast.errors import HoldfastError, IntegrityError, NotFoundError
-from holdfast.lifecycle.mirrors import Mirror, are_akin, check, identity, mirror_at
+from holdfast.lifecycle.mirrors import (
+    Mirror,
+    are_akin,
+    check,
+    identity,
+    mirror_at,
+    mirrors_before,
+)
 from holdfast.lifecycle.place import Place
 from holdfast.placing import local_path, open_place
-from holdfast.storage import LocalStorage, set_aside
+from holdfast.storage import LocalStorage, Posix, set_aside
 
 _log = logging.getLogger("holdfast")
 
@@ -25,16 +32,25 @@ def open_mirrored(
     mode: Literal["a", "r"],
     catalog: str | None,
     mirrors: Iterable[str | os.PathLike[str]],
+    posix: Posix | None = None,
 ) -> Place:
-    """Opens a store's place with its mirrors; arguments and errors as `holdfast.open`."""
+    """Opens a store's place with its mirrors; arguments and errors as `holdfast.open`.
+
+    Args:
+        url: See there.
+        mode: See there.
+        catalog: See there.
+        mirrors: See there.
+        posix: As for `open_place`; changes of the mirrors go through it, too.
+    """
     root = local_path(url)
-    found = tuple(mirror_of(path, store=root) for path in mirrors)
+    found = tuple(mirror_of(path, store=root, posix=posix) for path in mirrors)
+    storage = LocalStorage(root, posix=posix)
     if found:
-        storage = LocalStorage(root)
         _require_something(storage, found)
-        if mode == "a":
-            _recover_name(storage, found)
-    place = open_place(url, mode=mode, catalog=catalog)
+    if mode == "a":
+        _recover_name(storage, found)
+    place = open_place(url, mode=mode, catalog=catalog, posix=posix)
     try:
         for mirror in found:
             check(mirror, place.store_id)
@@ -44,13 +60,13 @@ def open_mirrored(
     return replace(place, mirrors=found)
 
 
-def mirror_of(url: str | os.PathLike[str], *, store: Path) -> Mirror:
-    """Returns the mirror that a path or URL names.
+def mirror_of(url: str | os.PathLike[str], *, store: Path, posix: Posix | None = None) -> Mirror:
+    """Returns the mirror that a path or URL names; arguments as `mirror_at`.
 
     Raises:
         ConfigError: It is a URL of another kind, or the folder cannot be a mirror of this store.
     """
-    return mirror_at(local_path(url, what="mirrors"), store=store)
+    return mirror_at(local_path(url, what="mirrors"), store=store, posix=posix)
 
 
 def _require_something(storage: LocalStorage, mirrors: tuple[Mirror, ...]) -> None:
@@ -75,7 +91,11 @@ def _recover_name(storage: LocalStorage, mirrors: tuple[Mirror, ...]) -> None:
             return
     except IntegrityError:
         _log.warning("%s is damaged", storage.root / names.STORE_FILE)
-    for mirror in mirrors:
+    except (HoldfastError, OSError):
+        # What opening has to say of it.
+        return
+    # With another id, it would know none of its mirrors any more.
+    for mirror in (*mirrors, *mirrors_before(storage)):
         try:
             if not are_akin(storage, mirror.storage) or identity(mirror.storage) is None:
                 continue

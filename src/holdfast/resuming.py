@@ -52,10 +52,9 @@ def restore_newest(
         try:
             if _is_poisoned(checkpoint):
                 continue
-            if checkpoint.info.damaged or number == len(found):
-                # With nothing to fall back on, the objects must not be touched by a damaged one.
-                checkpoint.verify()
-            _restore_healing(checkpoint, objects, mirrors, with_rng=with_rng)
+            # With nothing to fall back on, the objects must not be touched by a damaged one.
+            doubted = checkpoint.info.damaged or number == len(found)
+            _restore_healing(checkpoint, objects, mirrors, with_rng=with_rng, doubted=doubted)
         except NotFoundError:
             # Deleted by another process since it was listed.
             continue
@@ -88,10 +87,17 @@ def _heal_newest(mirrors: Mirrors, found: Iterable[Checkpoint]) -> bool:
 
 
 def _restore_healing(
-    checkpoint: Checkpoint, objects: Mapping[str, object], mirrors: Mirrors, *, with_rng: bool
+    checkpoint: Checkpoint,
+    objects: Mapping[str, object],
+    mirrors: Mirrors,
+    *,
+    with_rng: bool,
+    doubted: bool,
 ) -> None:
     """Restores; what turns out damaged is taken from a mirror, and restored then."""
     try:
+        if doubted:
+            checkpoint.verify()
         restore(checkpoint, objects, with_rng=with_rng)
     except (IntegrityError, FormatError):
         if not _heal(mirrors, checkpoint):

@@ -345,16 +345,16 @@ class Run(RunReader):
         highest value in this lineage; ``saving`` tells of the save under way: its step, what it
         does, bytes written, how long it has not moved; ``mirrors`` how far each one is behind.
         """
-        counters = self._session.saver.counters
-        last = self._session.last_saved
+        saver, last = self._session.saver, self._session.last_saved
+        counters = saver.counters
         return {
             "status": self.status,
             "saved": counters.saved,
             "failed": counters.failed,
             "dropped": counters.dropped,
-            "in_flight": self._session.saver.busy,
-            "saving": self._session.saver.watch.stats(),
-            "mirrors": self._session.saver.mirrors.stats(),
+            "in_flight": saver.busy,
+            "saving": saver.watch.stats(),
+            "mirrors": saver.mirrors.stats(),
             "last_error": str(counters.last_error) if counters.last_error else None,
             "stall_s": counters.stall_s,
             "join_s": counters.join_s,
@@ -367,12 +367,11 @@ class Run(RunReader):
     # -- within ------------------------------------------------------------------------------
 
     def _named(self, checkpoint_or_step: Checkpoint | str | int) -> Checkpoint:
-        if isinstance(checkpoint_or_step, Checkpoint):
-            return checkpoint_or_step
+        named = checkpoint_or_step
+        if isinstance(named, Checkpoint):
+            return named
         self.wait()
-        if isinstance(checkpoint_or_step, str):
-            return self.get(checkpoint_or_step)
-        return self.get(f"step:{check_step(checkpoint_or_step)}")
+        return self.get(named if isinstance(named, str) else f"step:{check_step(named)}")
 
     def _announce_summary(self) -> None:
         self.wait()

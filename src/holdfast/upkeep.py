@@ -129,7 +129,8 @@ class Upkeep:
         if run is not None:
             require_run(self._place, run)
         known = mirrors.all_of(self._place)
-        chosen = known if to is None else (mirror_of(to, store=self._place.storage.root),)
+        storage = self._place.storage
+        chosen = known if to is None else (mirror_of(to, store=storage.root, posix=storage.posix),)
         if not chosen:
             raise ConfigError(
                 f"{self._place.label} has no mirror",

@@ -60,6 +60,20 @@ def test_doctor_mends_from_the_mirror_that_the_store_remembers(ask, root, second
     assert newest(root).exists()
 
 
+@pytest.mark.parametrize("spoil", [flip, lambda path: path.unlink()])
+def test_a_damaged_store_file_comes_from_the_mirror_that_the_store_remembers(
+    ask, root, second, spoil
+):
+    ask(root, "mirror", "--to", second)
+    with holdfast.open(root, mode="r") as store:
+        name = store.id
+    spoil(root / "holdfast.json")
+    assert ask(root, "doctor", "--apply").code == 0
+    with holdfast.open(root, mode="r") as store:
+        assert store.id == name
+    assert ask(root, "mirror").code == 0
+
+
 @pytest.mark.parametrize("left", ["nothing", "an empty folder", "half of it"])
 def test_a_store_that_is_gone_comes_back_by_the_command_that_opening_names(ask, root, second, left):
     ask(root, "mirror", "--to", second)

@@ -8,7 +8,7 @@ import pytest
 import holdfast
 from holdfast import announcements, keep
 from holdfast.errors import NotFoundError
-from holdfast.lifecycle import checking, prune, repairing
+from holdfast.lifecycle import checking, mending, prune
 from tests.runs.samples import manual, on_medium, saved
 from tests.storage.faulty import WatchedPosix
 
@@ -243,7 +243,7 @@ def test_a_save_that_ends_beside_a_verification_is_no_lost_manifest(place):
 
 def test_a_doctor_heals_nothing_that_is_thinned_while_it_looks(place, monkeypatch):
     finish(place)
-    real = repairing.shard_files
+    real = mending.shard_files
     thinned = []
 
     def thin_first(*arguments, **options):
@@ -253,7 +253,7 @@ def test_a_doctor_heals_nothing_that_is_thinned_while_it_looks(place, monkeypatc
         return real(*arguments, **options)
 
     with holdfast.open(place) as store:
-        monkeypatch.setattr(repairing, "shard_files", thin_first)
+        monkeypatch.setattr(mending, "shard_files", thin_first)
         found = store.repair(apply=True)
         monkeypatch.undo()
     assert len(thinned) == 2

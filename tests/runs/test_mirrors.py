@@ -9,6 +9,7 @@ import pytest
 
 import holdfast
 from holdfast import keep, when
+from holdfast.engine.names import shard_path
 from holdfast.watching import STUCK_S
 from tests.runs.media import HangingMedium, in_thread, minutes_of
 from tests.runs.samples import Clock, attached, flip, manual, steps_of
@@ -192,6 +193,30 @@ def test_resuming_takes_what_is_damaged_or_lost_from_the_mirror(store, place, se
     assert any("mirror" in line for line in messages(log, logging.WARNING))
     with holdfast.open(place) as again:
         assert again.verify().ok
+
+
+def test_the_only_checkpoint_is_taken_from_the_mirror_too(store):
+    run = manual(store)
+    attached(run)["w"][:] = 5
+    only = run.save(0).wait()
+    run.close()
+    flip(only)
+    assert resumed(store) == (1, 5.0)
+
+
+def test_what_was_healed_at_resuming_is_what_later_saves_share(store):
+    last = trained(store)
+    (shard,) = last.info.item_shards["model"]
+    second = store.path / shard_path(shard)
+    damaged = second.stat().st_ino
+    flip(last)
+    with store.run("run", save=when.never(), keep=keep.all()) as run:
+        attached(run, fill=-1.0)
+        assert run.resume() == 3
+        again = run.save(3).wait()
+    names = [*again.path.iterdir(), *last.path.iterdir(), second]
+    assert damaged not in {path.stat().st_ino for path in names}
+    assert store.verify().ok
 
 
 def test_what_the_mirror_has_damaged_too_is_passed_over(store, second):

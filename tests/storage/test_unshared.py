@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from holdfast.storage import FileLock, LocalStorage
+from holdfast.storage import FileLock, LocalStorage, replace
 from holdfast.storage.unshared import close_unshared, open_unshared
 
 
@@ -41,6 +41,31 @@ def is_free(path):
         except BlockingIOError:
             return False
     return True
+
+
+def test_an_append_that_waits_while_the_file_is_replaced_goes_into_the_new_one(tmp_path):
+    storage = LocalStorage(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/journal").write_bytes(b"damaged\n")
+    opened = threading.Event()
+
+    class Posix(storage.posix.__class__):
+        def open_append(self, path, mode):
+            fd = super().open_append(path, mode)
+            opened.set()
+            return fd
+
+    def append():
+        with LocalStorage(tmp_path, posix=Posix()).appending("a/journal") as file:
+            file.append(b"since\n", durable=False)
+
+    thread = threading.Thread(target=append)
+    with storage.appending("a/journal"):
+        thread.start()
+        assert opened.wait(60)
+        replace(storage, "a/journal", b"mended\n")
+    thread.join(60)
+    assert (tmp_path / "a/journal").read_bytes() == b"mended\nsince\n"
 
 
 def test_a_child_forked_while_a_file_is_being_opened_keeps_no_lock(tmp_path, children):

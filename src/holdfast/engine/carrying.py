@@ -5,6 +5,7 @@ Mirroring and healing are this, in the two directions.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -149,7 +150,19 @@ def offer(storage: LocalStorage, path: str, shard: str) -> None:
         storage.link(path, second)
     except FileExistsError:
         if not holds(storage, folder, StoredShard(file, shard, storage.size(path) or 0)):
-            storage.relink(path, second)
+            replace_offer(storage, path, shard)
+
+
+def replace_offer(storage: LocalStorage, path: str, shard: str) -> None:
+    """Gives a shard its name under shards/, whatever has that name.
+
+    In two steps, which leave no temporary file where many runs meet; between them the name is
+    missing, and that costs one more copy.
+    """
+    second = names.shard_path(shard)
+    storage.remove(second)
+    with contextlib.suppress(FileExistsError):
+        storage.link(path, second)
 
 
 def _bring(

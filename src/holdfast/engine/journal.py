@@ -211,17 +211,19 @@ def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
     return Reading(tuple(records), tuple(damage), where, len(torn))
 
 
-def sound_lines(data: bytes, *, path: str) -> list[bytes]:
-    """Returns the lines of a journal that match their digest, in order, each with its line feed.
+def split(data: bytes, *, path: str) -> Iterator[tuple[int, bytes, Record | None]]:
+    """Yields the ended lines of a journal: offset, bytes with the line feed, and what it says.
+
+    What does not match its digest says nothing.
 
     Raises:
         FormatError: A line has more than `MAX_LINE_NBYTES`.
     """
-    return [
-        line + b"\n"
-        for line, ended in _lines(iter((data,)), path)
-        if ended and _decode_line(line, path) is not None
-    ]
+    offset = 0
+    for line, ended in _lines(iter((data,)), path):
+        if ended:
+            yield offset, line + b"\n", _decode_line(line, path)
+        offset += len(line) + 1
 
 
 def _counts(record: Record, suspect: bytes, path: str) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from blake3 import blake3
 
 from holdfast.engine import names, reader
-from holdfast.engine.carrying import copy_shard, offer
+from holdfast.engine.carrying import copy_shard, offer, replace_offer
 from holdfast.engine.manifest import IndexFile, Manifest, StoredItem, StoredShard
 from holdfast.engine.reader import Located
 from holdfast.engine.sealed import dump_strict
@@ -120,12 +120,23 @@ def heal(place: Place, broken: Broken) -> None:
         copy_shard(broken.mirror.storage, broken.path, storage, broken.path, broken.shard)
         storage.sync_folder(broken.path.rpartition("/")[0])
         if place.links:
-            offer(storage, broken.path, broken.shard.shard)
+            _offer(place, broken.path, broken.shard)
     elif place.links:
         storage.relink(broken.source, broken.path)
         storage.sync_folder(broken.path.rpartition("/")[0])
+        if broken.shard is not None:
+            _offer(place, broken.path, broken.shard)
     else:
         storage.publish(broken.path, [storage.read(broken.source)])
+
+
+def _offer(place: Place, path: str, shard: StoredShard) -> None:
+    """Lets later saves reuse a shard that is sound again, and not the damaged one."""
+    folder, second = second_name(shard)
+    if place.storage.size(f"{folder}/{second.file}") is None:
+        offer(place.storage, path, shard.shard)
+    elif not is_sound(place, folder, second):
+        replace_offer(place.storage, path, shard.shard)
 
 
 def is_sound(place: Place, folder: str, shard: StoredShard) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from holdfast.engine import names
 from holdfast.engine.carrying import Progress
-from holdfast.errors import HoldfastError, LockedError, SaveError, StorageFullError
+from holdfast.errors import ConfigError, HoldfastError, SaveError, StorageFullError
 from holdfast.lifecycle.mirroredrun import Mirrored, MirroredRun, sentence_of
 from holdfast.lifecycle.mirrors import Mirror, make_ready
 from holdfast.lifecycle.place import Place
@@ -33,8 +33,17 @@ def mirror_runs(
     passes: list[Mirrored] = []
     try:
         make_ready(place, mirror, anew=anew)
-        passes += [MirroredRun(place, mirror, run).update(progress=progress) for run in runs]
-    except (SaveError, StorageFullError, LockedError) as error:
+        for run in runs:
+            try:
+                passes.append(MirroredRun(place, mirror, run).update(progress=progress))
+            except (SaveError, StorageFullError):
+                # The medium would fail the next run, too.
+                raise
+            except HoldfastError as error:
+                passes.append(Mirrored(mirror.label, failures=(str(error),)))
+    except ConfigError:
+        raise
+    except HoldfastError as error:
         passes.append(Mirrored(mirror.label, failures=(str(error),)))
     except OSError as error:
         why = f"{mirror.label} cannot be used: {error.strerror or error}"

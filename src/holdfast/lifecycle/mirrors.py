@@ -15,7 +15,7 @@ from holdfast.engine.manifest import check_format
 from holdfast.engine.sealed import seal, unseal
 from holdfast.errors import ConfigError, FormatError, HoldfastError, IntegrityError, SaveError
 from holdfast.lifecycle.place import Place
-from holdfast.storage import LocalStorage
+from holdfast.storage import LocalStorage, Posix
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _log = logging.getLogger("holdfast")
@@ -46,8 +46,13 @@ class Mirror:
         return self.locks.setdefault(run, threading.Lock())
 
 
-def mirror_at(root: Path, *, store: Path) -> Mirror:
+def mirror_at(root: Path, *, store: Path, posix: Posix | None = None) -> Mirror:
     """Returns the mirror in a folder.
+
+    Args:
+        root: The folder.
+        store: The store's.
+        posix: The system calls that every change of it goes through.
 
     Raises:
         ConfigError: The folder is the store itself, lies in it, or holds it.
@@ -62,7 +67,7 @@ def mirror_at(root: Path, *, store: Path) -> Mirror:
         )
     if real.exists() and not real.is_dir():
         raise ConfigError(f"the mirror {root} is a file", hint="name a folder for the mirror")
-    return Mirror(LocalStorage(root))
+    return Mirror(LocalStorage(root, posix=posix))
 
 
 def check(mirror: Mirror, store_id: str) -> None:
@@ -152,14 +157,18 @@ def is_usable(place: Place, mirror: Mirror) -> bool:
 def all_of(place: Place) -> tuple[Mirror, ...]:
     """Returns the mirrors that the store was opened with, and those that it had before."""
     own = {mirror.label for mirror in place.mirrors}
-    found = list(place.mirrors)
-    for path in remembered(place.storage):
-        if path not in own:
-            try:
-                found.append(mirror_at(Path(path), store=place.storage.root))
-            except ConfigError as error:
-                # A store that was moved may lie where its mirror was.
-                _log.warning("a mirror of earlier is left out: %s", error.message)
+    return (*place.mirrors, *(m for m in mirrors_before(place.storage) if m.label not in own))
+
+
+def mirrors_before(storage: LocalStorage) -> tuple[Mirror, ...]:
+    """Returns all mirrors that a store ever had, as it remembers them."""
+    found = []
+    for path in remembered(storage):
+        try:
+            found.append(mirror_at(Path(path), store=storage.root, posix=storage.posix))
+        except ConfigError as error:
+            # A store that was moved may lie where its mirror was.
+            _log.warning("a mirror of earlier is left out: %s", error.message)
     return tuple(found)
 
 

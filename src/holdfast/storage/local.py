@@ -141,7 +141,9 @@ class LocalStorage:
             raise
         self.posix.close(fd)
 
-    def draft(self, folder: str, label: str, *, start: int, expected: int) -> Draft:
+    def draft(
+        self, folder: str, label: str, *, start: int, expected: int, mode: int = FILE_MODE
+    ) -> Draft:
         """Begins a large file, to be written piece by piece, and named by `publish_draft`.
 
         Args:
@@ -149,6 +151,7 @@ class LocalStorage:
             label: What messages call it.
             start: Bytes left free at its front.
             expected: How long it is going to be, for telling early that there is no room.
+            mode: Its permissions once it is published.
 
         Raises:
             StorageFullError, SaveError: The medium failed; nothing is left behind.
@@ -161,7 +164,7 @@ class LocalStorage:
             self.posix,
             temporary=self._temporary(self.absolute(path)),
             label=path,
-            mode=FILE_MODE,
+            mode=mode,
             start=start,
             direct=self.direct and expected >= _DIRECT_NBYTES,
             translated=lambda doing: self._translated(doing, expected),

@@ -1,9 +1,10 @@
-"""Putting a file aside under another name of its store: out of the way, and not lost."""
+"""Files that make way: put aside under another name of their store, or replaced as a whole."""
 
 from __future__ import annotations
 
 import itertools
 import os
+import stat
 from typing import Final
 
 from holdfast.storage.failures import failure_of
@@ -44,6 +45,27 @@ def set_aside(storage: LocalStorage, path: str, *, copy: bool = False) -> str:
         storage.sync_folder(path.rpartition("/")[0])
     storage.sync_folder(QUARANTINE)
     return target
+
+
+def replace(storage: LocalStorage, path: str, content: bytes) -> None:
+    """Puts other bytes in the place of a file that is appended to, durably.
+
+    Its permissions stay: a published file is read-only, and this one is written again. The caller
+    keeps others from appending meanwhile.
+
+    Raises:
+        SaveError, StorageFullError: The medium failed; the file is as it was.
+    """
+    mode = stat.S_IMODE(os.stat(storage.absolute(path)).st_mode)
+    folder, _, name = path.rpartition("/")
+    draft = storage.draft(folder, name, start=0, expected=len(content), mode=mode)
+    try:
+        draft.append(content)
+        storage.publish_draft(draft, path)
+    except BaseException:
+        draft.discard()
+        raise
+    storage.sync_folder(folder)
 
 
 def _copy(storage: LocalStorage, path: str, target: str) -> None:
