@@ -13,8 +13,8 @@ from holdfast.testing.outcome import Outcome
 from tests.cli.conftest import in_terminal
 
 SHORT = (
-    certifying._Step("killed at each call", "kills", "training", 60),
-    certifying._Step("power cuts, replayed", "replays", "training", 200),
+    certifying._Step("killed at each call", "kills", "late words", 8),
+    certifying._Step("power cuts, replayed", "replays", "late words", 8),
 )
 
 
