@@ -22,7 +22,7 @@ def saved(info: CheckpointInfo, *, best_before: Mapping[str, tuple[float, float]
         info: The checkpoint.
         best_before: Metric to lowest and highest value of the checkpoints before it.
     """
-    _log.info("Checkpoint saved (%s): %s", reason_code(info.reason), info.id)
+    _log.info("Checkpoint saved (%s): %s", inert(reason_code(info.reason)), info.id)
     if info.metrics:
         _log.info("  %s", metrics_line(info.metrics))
     for name, value in info.metrics.items():
@@ -33,6 +33,14 @@ def saved(info: CheckpointInfo, *, best_before: Mapping[str, tuple[float, float]
 def metrics_line(metrics: Mapping[str, float]) -> str:
     """Returns metrics as people write them: ``Loss: 0.2340, Accuracy: 78.50%``."""
     return ", ".join(f"{_title(name)}: {_number(name, value)}" for name, value in metrics.items())
+
+
+def inert(value: object) -> str:
+    """Returns a value's text with everything escaped that could drive a terminal or end a line.
+
+    For what a store holds: whoever wrote it is not who reads the log.
+    """
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(value))
 
 
 def nbytes_text(nbytes: float) -> str:
@@ -66,7 +74,7 @@ def _is_best(name: str, value: float, before: tuple[float, float] | None) -> boo
 
 
 def _title(name: str) -> str:
-    return name[:1].upper() + name[1:]
+    return inert(name[:1].upper() + name[1:])
 
 
 def _number(name: str, value: float) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.catalog import Catalog
-from holdfast.engine import names, reader
+from holdfast.engine import names, scanning
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
 from holdfast.errors import ConfigError, HoldfastError, IntegrityError, NotFoundError
@@ -231,13 +231,14 @@ class Checkpoint:
         """
         self._manifest = None
         found: Sequence[HoldfastError] = list(
-            reader.verify(self._place.storage, self.manifest, progress=progress or _ignore)
+            scanning.verify(self._place.storage, self.manifest, progress=progress or _ignore)
         )
         if found:
             raise IntegrityError(
                 f"{self.id} is damaged: " + "; ".join(error.message for error in found),
                 hint="use another checkpoint or a mirror",
                 path=getattr(found[0], "path", ""),
+                paths=tuple({getattr(error, "path", "") for error in found} - {""}),
             )
 
     def export(self, path: str | Path, format: str = "safetensors") -> Path:
@@ -312,8 +313,7 @@ class Checkpoint:
                 f"{self._place.label} is open for reading only",
                 hint='open it with mode="a" where it can be written',
             )
-        if not self._place.has_manifest(self.run, self.id):
-            raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
+        self._require_manifest()
         line = {"at": time.time(), "id": self.id, **record}
 
         def tell(catalog: Catalog) -> None:
@@ -324,8 +324,16 @@ class Checkpoint:
 
         # In one step with the mark of what the catalog has seen: killed between the two, it would
         # be taken to know what it does not.
-        self._place.append(self.run, [line], durable=True, index=tell)
+        # Looked for again with the journal to itself: a clean-up deletes in the same way, and
+        # either sees this line or comes first.
+        self._place.append(
+            self.run, [line], durable=True, index=tell, provided=self._require_manifest
+        )
         self._record = replace(self._record, info=replace(self.info, **changes))
+
+    def _require_manifest(self) -> None:
+        if not self._place.has_manifest(self.run, self.id):
+            raise NotFoundError(f"{self.id} was deleted", hint="`holdfast explain` says why")
 
 
 def _ignore(_: int) -> None:

@@ -67,14 +67,24 @@ class IntegrityError(HoldfastError):
     Attributes:
         path: The damaged file, relative to its store.
         tensor: The damaged tensor, or an empty string when it is not one.
+        paths: All damaged files, where the error speaks of several.
     """
 
     exit_code = 5
 
-    def __init__(self, message: str, *, hint: str = "", path: str = "", tensor: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        path: str = "",
+        tensor: str = "",
+        paths: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(message, hint=hint)
         self.path = path
         self.tensor = tensor
+        self.paths = paths or ((path,) if path else ())
 
 
 class FormatError(HoldfastError):

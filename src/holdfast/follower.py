@@ -14,6 +14,7 @@ from holdfast.model import Kind, Verdict, flatten_metrics
 from holdfast.opening import RunOptions
 from holdfast.reading import RunReader, find
 from holdfast.resuming import restore, restore_newest
+from holdfast.signals import SignalWatch
 
 
 class FollowedSave:
@@ -34,7 +35,8 @@ class FollowingRun(RunReader):
     """A run that the process with ``RANK=0`` writes and this one only restores from.
 
     It has the methods of `Run`, so that one training script serves every process; it takes no lock
-    and writes nothing.
+    and writes nothing. The signals that the save policy names ask it to stop, too: a launcher
+    sends them to every process of a job.
     """
 
     def __init__(self, place: Place, name: str, options: RunOptions) -> None:
@@ -43,6 +45,7 @@ class FollowingRun(RunReader):
         self._attached = Attached()
         self._stop_state = None if options.stop is None else options.stop.start()
         self._stopped = False
+        self._signals = SignalWatch(options.save.signals(), interrupting=False)
 
     def __enter__(self) -> FollowingRun:
         return self
@@ -109,18 +112,25 @@ class FollowingRun(RunReader):
 
     @property
     def should_stop(self) -> bool:
-        """Whether the stop policy asks the loop to end."""
-        return self._stopped
+        """Whether the stop policy, or a signal that came to this process, asks the loop to end."""
+        return self._stopped or self._signals.preempted
+
+    @property
+    def open(self) -> bool:
+        """Whether it was not closed yet."""
+        return not self._signals.idle
 
     def wait(self) -> None:
         """Returns at once."""
 
     def finish(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Does nothing: the process with ``RANK=0`` finishes the run."""
+        """Closes it: the process with ``RANK=0`` finishes the run."""
+        self.close()
 
     def stats(self) -> dict[str, Any]:
         """Returns what `Run.stats` does of a process that saves nothing."""
         return {"saved": 0, "failed": 0, "dropped": 0, "in_flight": False, "last_error": None}
 
     def close(self) -> None:
-        """Does nothing: there is no lock to give up."""
+        """Watches for signals no longer; there is no lock to give up."""
+        self._signals.close()

@@ -19,6 +19,7 @@ from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted, sweep_unfinished
 from holdfast.lifecycle.reindex import refresh_run
+from holdfast.lifecycle.remembering import remember
 from holdfast.model import Mode, RunInfo, metric_mode
 from holdfast.policy.retention import KeepPolicy
 from holdfast.policy.saving import SavePolicy
@@ -119,9 +120,10 @@ def open_run(place: Place, name: str, options: RunOptions) -> OpenedRun:
     lock.acquire(timeout_s=LOCK_TIMEOUT_S)
     try:
         history = RunHistory(place.journal(name)).refresh()
+        remember(place, name, history)
         before = history.run
         if before is not None and before.status == "running":
-            _log.info("the last owner of %s died: its run is taken over", name)
+            _log.info("%s", _last_words(name, history, lock))
         finish_interrupted(place, name, history)
         sweep_unfinished(place, name, history)
         now = time.time()
@@ -136,6 +138,14 @@ def open_run(place: Place, name: str, options: RunOptions) -> OpenedRun:
         lock.release()
         raise
     return OpenedRun(name, lock, history, before, now, frozenset(durable))
+
+
+def _last_words(name: str, history: RunHistory, lock: FileLock) -> str:
+    """Returns what is known of an owner that did not close its run."""
+    owner = lock.predecessor
+    who = f" ({owner}, since {owner.began})" if owner else ""
+    step = f" after step {history.steps[-1].step}" if history.steps else " before its first step"
+    return f"the last owner of {name}{who} died{step}: its run is taken over"
 
 
 def writes_here() -> bool:

@@ -74,7 +74,7 @@ def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) ->
     found = probe(storage.root)
     _log.debug("%s: %s", storage.root, found)
     storage.direct = found.direct_alignment > 0
-    where = catalog or str(storage.root / _CATALOG)
+    where = catalog or _own_catalog(storage)
     try:
         index = Catalog.open(where, store_id=store_id, wal=found.sqlite_wal)
         place = _place(storage, index, store_id, found, writable=True)
@@ -91,7 +91,8 @@ def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) ->
 
 
 def _open_read_only(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
-    index = Catalog.open(catalog or str(storage.root / _CATALOG), store_id=store_id, read_only=True)
+    where = catalog or _own_catalog(storage)
+    index = Catalog.open(where, store_id=store_id, read_only=True)
     place = _place(storage, index, store_id, None, writable=False)
     if index.state == "ok" and _is_current(place):
         return place
@@ -102,6 +103,18 @@ def _open_read_only(storage: LocalStorage, store_id: str, catalog: str | None) -
     )
     catch_up(place)
     return place
+
+
+def _own_catalog(storage: LocalStorage) -> str:
+    """Returns where the store's own catalog is; SQLite would follow a link out of the store."""
+    path = storage.root / _CATALOG
+    for ending in ("", "-wal", "-shm", "-journal"):
+        if path.with_name(f"{_CATALOG}{ending}").is_symlink():
+            raise FormatError(
+                f"{_CATALOG}{ending} is a symbolic link",
+                hint="remove it, for it is made anew; catalog= keeps a catalog elsewhere",
+            )
+    return str(path)
 
 
 def _is_current(place: Place) -> bool:
@@ -136,7 +149,13 @@ def _local_path(url: str | os.PathLike[str]) -> Path:
     text = os.fspath(url)
     if "://" not in text:
         return Path(text).expanduser().absolute()
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        # Not chained: what could not be read may hold a password.
+        raise ConfigError(
+            "the store's URL cannot be read", hint="pass a path or a file:// URL"
+        ) from None
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     raise ConfigError(
@@ -169,9 +188,14 @@ def _identify(storage: LocalStorage, *, writable: bool) -> str:
     try:
         members = unseal(data, path=names.STORE_FILE)
     except IntegrityError as error:
+        if not writable:
+            # It holds nothing that reading rests on.
+            _log.warning("%s is damaged", storage.root / names.STORE_FILE)
+            return ""
         raise IntegrityError(
             f"{storage.root / names.STORE_FILE} is damaged",
-            hint="it holds nothing but the store's id: move it aside, and it is made anew",
+            hint="it holds nothing but the store's id: `holdfast doctor --apply` makes it anew, "
+            "or move it aside",
             path=names.STORE_FILE,
         ) from error
     check_format(members, path=f"{storage.root / names.STORE_FILE}")

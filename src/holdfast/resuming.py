@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterable, Mapping
 
 from holdfast import environment, rng
+from holdfast.announcements import inert
 from holdfast.attached import RNG
 from holdfast.checkpoint import Checkpoint
 from holdfast.errors import HoldfastError, IntegrityError, NotFoundError, TreeError
+from holdfast.lifecycle import withdrawing
 from holdfast.lifecycle.loading import MixedError
 from holdfast.lifecycle.place import Place
 from holdfast.model import RunInfo
@@ -110,15 +112,17 @@ def log_differences(before: RunInfo | None, now: RunInfo) -> None:
     for name in sorted(before.config.keys() | now.config.keys()):
         old, new = before.config.get(name, "unset"), now.config.get(name, "unset")
         if old != new:
-            _log.info("since the last opening, config %s is %s instead of %s", name, new, old)
+            values = map(inert, (name, new, old))
+            _log.info("since the last opening, config %s is %s instead of %s", *values)
     for line in environment.differences(before.environment, now.environment):
-        _log.info("since the last opening, %s", line)
+        _log.info("since the last opening, %s", inert(line))
 
 
 def _set_aside(place: Place, checkpoint: Checkpoint, error: HoldfastError) -> None:
     """Notes the damage, so that no plan counts on the checkpoint; its files stay as they are."""
     if not place.writable or not isinstance(error, IntegrityError):
         return
+    withdrawing.withdraw(place, checkpoint.run, checkpoint.id, error.paths)
     line = {"t": "damaged", "at": time.time(), "id": checkpoint.id, "reason": error.message}
     try:
         place.append(

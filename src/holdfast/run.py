@@ -265,6 +265,7 @@ class Run(RunReader):
         Raises:
             SaveError, StorageFullError: It could not be made durable; the run stays open.
         """
+        self._stepper.note_end()
         last = self._stepper.last
         seeds = {framework.name: framework.seeds() for framework in frameworks.present()}
         checkpoint = self.save(
@@ -276,6 +277,7 @@ class Run(RunReader):
         ).wait()
         self._announce_summary()
         self._leave("finished", final=True)
+        self._session.signals.pass_on()
         return checkpoint
 
     def close(self) -> None:
@@ -289,8 +291,10 @@ class Run(RunReader):
         """
         if not self.open:
             return
+        self._stepper.save_before_leaving()
         self._announce_summary()
         self._leave("interrupted" if self._stepper.was_told_to_end else "finished")
+        self._session.signals.pass_on()
 
     # -- what is known of it -----------------------------------------------------------------
 
@@ -386,10 +390,8 @@ class Run(RunReader):
         announcements.summary(self.name, lines)
 
     def _leave(self, status: RunStatus, *, final: bool = False) -> None:
-        try:
-            self._session.close(status, final=final)
-        finally:
-            atexit.unregister(self._close_quietly)
+        atexit.unregister(self._close_quietly)
+        self._session.close(status, final=final)
 
     def _close_quietly(self) -> None:
         try:

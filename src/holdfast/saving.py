@@ -273,7 +273,7 @@ class Saver:
                 self._place.storage,
                 draft,
                 snapshot,
-                parent=self._parent,
+                parent=self._trusted(),
                 links=self._place.links,
                 journal=journal,
                 tell=self.watch.move,
@@ -291,12 +291,24 @@ class Saver:
         self._indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
         return Checkpoint(self._place, self._overlaid(record))
 
+    def _trusted(self) -> ParentShards:
+        """Returns what this save may reuse: nothing of a parent that was found damaged since."""
+        self._history.refresh()
+        if self._parent_id in self._history.damaged:
+            _log.warning(
+                "%s is damaged: the next save writes all its tensors anew", self._parent_id
+            )
+            return self._parent.distrusted()
+        return self._parent
+
     def _catalogue(self, catalog: Catalog, record: CheckpointRecord) -> None:
         # Metrics may have been reported since the state was copied, here or by a process that
         # found the manifest first. Read with the catalog's write lock held: what comes later to
         # the journal comes later to the catalog, too.
         record = self._overlaid(record)
-        catalog.put_checkpoint(record)
+        # One that another process has found and deleted already must not come back.
+        if self._place.has_manifest(self._run, record.info.id):
+            catalog.put_checkpoint(record)
         decision = Decision(
             record.info.created_at, "saved", record.info.reason, record.info.step, record.info.id
         )

@@ -152,6 +152,7 @@ class Session:
         Raises:
             ConfigError, TreeError: The state cannot be stored.
         """
+        self.signals.warn_if_replaced()
         # Asked more than once, perhaps.
         chosen = items if items is None or isinstance(items, Mapping) else tuple(items)
         checkpoint_id, created_at = self.saver.identify(time.time())

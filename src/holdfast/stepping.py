@@ -41,6 +41,7 @@ class Stepper:
         self._stop_state = None if options.stop is None else options.stop.start()
         self._stopped = False
         self._ended = False
+        self._answered = False
         self._warned = False
         own = () if options.metric is None else (options.metric,)
         self._ranked_by = options.keep.metrics().union(own)
@@ -60,6 +61,7 @@ class Stepper:
     @property
     def should_stop(self) -> bool:
         """Whether the stop policy, a signal or a deadline asks the loop to end."""
+        self.note_end()
         return self._stopped or self.was_told_to_end
 
     @property
@@ -116,6 +118,7 @@ class Stepper:
         if self._session.signals.preempted or urgent:
             self._session.saver.drain_quietly()
             self._ended = self._ended or "deadline" in urgent
+            self._answer_signal()
         if self._session.signals.interrupted:
             raise KeyboardInterrupt
         return verdict
@@ -165,17 +168,51 @@ class Stepper:
         Only when no optimizer step was taken since the last `step`: otherwise the state is
         somewhere between two steps, and a checkpoint of it would be called a step that it is not.
         """
+        # Whoever broke off has decided what becomes of the process.
+        self._session.signals.heard = True
+        self._save_last("interrupted")
+
+    def save_before_leaving(self) -> None:
+        """Takes one more checkpoint where a signal came after the last `step` had decided."""
+        self.note_end()
+        if self._session.signals.preempted:
+            self._save_last("preempted")
+            self._answer_signal()
+
+    def note_end(self) -> None:
+        """Takes a signal that came so far as heard: the loop ends by it, or has ended."""
+        signals = self._session.signals
+        signals.heard = signals.heard or signals.preempted
+
+    def _save_last(self, code: str) -> None:
         if not self._began or self._saved_id is not None or not self._session.open:
             return
         row = replace(self.last, at=time.time())
-        verdict = self._options.save.decide(self._session.moment(row, interrupted=True))
-        if "interrupted" not in _urgent(verdict):
+        interrupted = code == "interrupted"
+        verdict = self._options.save.decide(self._session.moment(row, interrupted=interrupted))
+        if code not in _urgent(verdict):
             return
         if updates() != self._updates:
             _log.warning("no last save: the loop broke off in the middle of a step")
             return
         self._attempt(row, verdict, row.metrics, time.perf_counter())
         self._session.saver.drain_quietly()
+
+    def _answer_signal(self) -> None:
+        """Logs, once, what became of the step at which a signal was met, and how long it took."""
+        signals = self._session.signals
+        if not signals.preempted or self._answered:
+            return
+        self._answered = True
+        safe = self._saved_id is not None and not self._session.saver.counters.unrecovered
+        _log.info(
+            "%s: step %d is %s, %.1f s after %s",
+            self._session.name,
+            self.last.step,
+            "durable" if safe else "not saved",
+            signals.waited_s,
+            signals.name,
+        )
 
     # -- within ------------------------------------------------------------------------------
 

@@ -87,7 +87,7 @@ class Store(Upkeep):
 
     def __init__(self, place: Place) -> None:
         super().__init__(place)
-        self._runs: list[Run] = []
+        self._runs: list[Run | FollowingRun] = []
 
     def __repr__(self) -> str:
         return f"<Store {self._place.label}>"
@@ -201,17 +201,22 @@ class Store(Upkeep):
             snapshot=snapshot,
             memory=memory,
         ).bound()
-        if not writes_here():
-            return FollowingRun(self._place, name, options)
+        run: Run | FollowingRun
+        if writes_here():
+            run = self._write(name, options)
+        else:
+            run = FollowingRun(self._place, name, options)
+        self._runs = [*(known for known in self._runs if known.open), run]
+        return run
+
+    def _write(self, name: str, options: RunOptions) -> Run:
         self._require_writable()
         opened = open_run(self._place, name, options)
         try:
-            run = Run(self._place, opened, options)
+            return Run(self._place, opened, options)
         except BaseException:
             opened.lock.release()
             raise
-        self._runs = [*(known for known in self._runs if known.open), run]
-        return run
 
     def __getitem__(self, name: str) -> RunReader:
         """Returns a run to read; takes no lock.

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from holdfast import references
-from holdfast.lifecycle import checking, planning, reindex, repairing, usage
+from holdfast.lifecycle import planning, reindex, repairing, usage, verifying
 from holdfast.lifecycle.expression import parse_keep
+from holdfast.lifecycle.findings import Findings
+from holdfast.lifecycle.pacing import Pacer
 from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.verification import Verification
 from holdfast.model import Plan
+from holdfast.policy import ages
 from holdfast.policy.retention import KeepPolicy
 from holdfast.reading import find, require_run
 
@@ -60,26 +65,57 @@ class Upkeep:
         self,
         target: str | None = None,
         *,
+        since: float | str | None = None,
+        rate: float | str | None = None,
         progress: Callable[[int], None] | None = None,
-    ) -> checking.Verification:
-        """Reads checkpoints in full and compares every digest.
+    ) -> Verification:
+        """Reads checkpoints in full and compares every digest; each shard file is read once.
+
+        What was verified is noted as it goes on, so that an interrupted verification loses
+        little: the same call with `since` goes on.
 
         Args:
             target: A run or a reference; left out, the whole store.
-            progress: Called with bytes as they are read.
+            since: Leaves out what was verified since then: an age such as ``"7d"``, ``"12h"`` or
+                ``"30m"``, or in seconds, or a date such as ``"2026-01-31"``.
+            rate: Bounds how fast is read: ``"50MB/s"``, or bytes per second. What was not in the
+                page cache before does not stay there, then.
+            progress: Called with bytes as they are read; `verify_nbytes` says how many there
+                will be.
 
         Returns:
-            What was read and what is damaged; damage is noted, and set aside by every plan.
-        """
-        target = self._id_of(target)
-        return checking.verify(self._place, target, progress=progress)
+            What was read and what is damaged; damage is noted, and set aside by every plan, and
+            no later save reuses a damaged shard.
 
-    def repair(self, *, apply: bool = False) -> repairing.Findings:
+        Raises:
+            NotFoundError: There is no such run or checkpoint.
+            ConfigError: `since` is no age and no date, or `rate` no rate.
+        """
+        pace = None if rate is None else Pacer(ages.rate_of(rate, asker="rate")).take
+        return verifying.verify(
+            self._place, self._id_of(target), since=_moment(since), pace=pace, progress=progress
+        )
+
+    def verify_nbytes(self, target: str | None = None, *, since: float | str | None = None) -> int:
+        """Returns how many bytes `verify` is going to read with these arguments."""
+        return verifying.nbytes_to_read(self._place, self._id_of(target), since=_moment(since))
+
+    def repair(
+        self, *, apply: bool = False, progress: Callable[[int], None] | None = None
+    ) -> Findings:
         """Finds what interrupted work left behind and, with `apply`, sets it right.
 
-        No checkpoint is deleted by it, whatever its state.
+        No checkpoint is deleted by it, whatever its state. Tensors are read only of checkpoints
+        that are noted as damaged; `verify` finds damage.
+
+        Args:
+            apply: Whether to change anything.
+            progress: Called with 1 per checkpoint that was looked at.
+
+        Raises:
+            ConfigError: `apply` where the store is open for reading only.
         """
-        return repairing.repair(self._place, apply=apply)
+        return repairing.repair(self._place, apply=apply, progress=progress)
 
     def reindex(self, *, progress: Callable[[int], None] | None = None) -> int:
         """Rebuilds the catalog from the files; returns the number of runs."""
@@ -93,6 +129,10 @@ class Upkeep:
         parsed = references.parse(str(target))
         # An id is taken as it is: what is damaged may not be found any more.
         return parsed.value if parsed.by == "id" else find(self._place, parsed).id
+
+
+def _moment(since: float | str | None) -> float | None:
+    return None if since is None else ages.moment_of(since, now=time.time(), asker="since")
 
 
 def _ignore(_: int) -> None:

@@ -69,8 +69,18 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def root(original, tmp_path):
-    """A copy of it, to be changed at will."""
-    return Path(shutil.copytree(original, tmp_path / "store"))
+    """A copy of it, to be changed at will; names of one file stay names of one file."""
+    copies = {}
+
+    def copy(source, target):
+        inode = Path(source).stat().st_ino
+        if inode in copies:
+            os.link(copies[inode], target)
+        else:
+            copies[inode] = shutil.copy2(source, target)
+        return target
+
+    return Path(shutil.copytree(original, tmp_path / "store", copy_function=copy))
 
 
 @pytest.fixture

@@ -63,7 +63,8 @@ def test_counts_carry_their_noun():
 
 
 def test_control_characters_of_a_store_never_reach_the_terminal():
-    assert formatting.printable("a\x1b[2Jb\r\x00\nc") == "a\\x1b[2Jb\\r\\x00\nc"
+    assert formatting.printable("a\x1b[2Jb\r\x00\nc") == "a\\x1b[2Jb\\r\\x00\\nc"
+    assert formatting.printable("a\x1b\nc", lines=True) == "a\\x1b\nc"
     assert formatting.printable("größe ▁█") == "größe ▁█"
 
 

@@ -82,7 +82,9 @@ def flip(root, run="digits-cnn"):
     """Flips a bit of a tensor of a run's newest checkpoint; returns the checkpoint's id."""
     with holdfast.open(root, mode="r") as store:
         newest = store.latest(run)
-    path = min(newest.path.glob("optimizer*.safetensors"))
+    # A shard that no other checkpoint holds: its own name, and the one under shards/.
+    shards = newest.path.glob("model*.safetensors")
+    path = min(path for path in shards if path.stat().st_nlink == 2)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.chmod(0o644)
@@ -152,6 +154,73 @@ def test_doctor_finds_what_was_left_behind_and_sets_it_right(ask, root):
     assert not any(
         ".tmp-left" in found["path"] for found in ask(root, "doctor", "--json").data["findings"]
     )
+
+
+def test_doctor_exits_with_1_while_something_is_left(ask, root):
+    with holdfast.open(root, mode="r") as store:
+        folder = store.latest("digits-cnn").path
+    (folder / ".tmp-left").write_bytes(b"half")
+    answer = ask(root, "doctor")
+    assert answer.code == 1
+    assert "1 finding is left" in answer.err
+    assert "--apply" in answer.err
+    assert ask(root, "doctor", "--apply").code == 0
+    (folder / "notes.txt").write_text("mine")
+    assert ask(root, "doctor", "--apply").code == 1
+    assert ask(root, "doctor", "--json").data["findings"][0]["kind"] == "stray"
+
+
+def test_doctor_makes_a_damaged_store_file_anew_when_asked(ask, root):
+    before = ask(root, "ls", "--json").data
+    (root / "holdfast.json").chmod(0o644)
+    (root / "holdfast.json").write_text("{}")
+    assert ask(root, "ls", "--json").data == before
+    plan = ask(root, "doctor", "--json")
+    assert plan.code == 1
+    assert plan.data["findings"][0]["path"] == "holdfast.json"
+    assert (root / "holdfast.json").read_text() == "{}"
+    assert ask(root, "doctor", "--apply").code == 0
+    assert ask(root, "doctor").code == 0
+    assert ask(root, "ls", "--json").data == before
+    assert not list(root.glob("*.damaged-*"))
+
+
+def test_doctor_runs_where_the_catalog_is_garbage(ask, root):
+    before = ask(root, "ls", "--json").data
+    for path in root.glob("catalog.sqlite3*"):
+        path.unlink()
+    (root / "catalog.sqlite3").write_bytes(b"garbage" * 1000)
+    assert ask(root, "doctor").code == 1
+    assert ask(root, "doctor", "--apply").code == 0
+    assert ask(root, "ls", "--json").data == before
+
+
+def test_verify_leaves_out_what_was_verified_since(ask, root):
+    first = ask(root, "verify", "digits-cnn", "--json").data
+    again = ask(root, "verify", "--since", "1h", "--rate", "1GB/s", "--json").data
+    assert set(again["skipped"]) == set(first["checked"])
+    assert not set(again["checked"]) & set(first["checked"])
+    answer = ask(root, "verify", "--since", "1h")
+    assert "verified since, 0 damaged." in answer.out
+    assert "0 checkpoints, 0B in 0 files read" in answer.out
+    assert ask(root, "verify", "--since", "never").code == 2
+    assert ask(root, "verify", "--rate", "fast").code == 2
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_ctrl_c_in_a_verification_says_what_is_noted(ask, root, monkeypatch, writable):
+    real = holdfast.Store.verify
+
+    def verify(self, *arguments, **named):
+        real(self, "digits-cnn")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(holdfast.Store, "verify", verify)
+    if not writable:
+        monkeypatch.setattr(holdfast.Store, "writable", False)
+    answer = ask(root, "verify")
+    assert answer.code == 130
+    assert ("goes on from here" if writable else "Nothing is noted") in answer.err
 
 
 def test_a_lost_catalog_is_rebuilt(ask, root):

@@ -1,16 +1,14 @@
-"""A small training that is killed at a chosen call, and what must hold afterwards.
+"""A small training that the kernel kills at a system call, and what must hold afterwards.
 
-Run as ``python -m tests.engine.crashing MODE SIZE FOLDER STRIDE``: it forks one training per state,
-for an interpreter that has imported everything starts a training in no time. MODE is ``seam`` (the
-n-th call of `Posix` ends the process) or ``strace`` (the kernel kills it at the n-th system call).
-SIZE is ``small``, or ``large``: as if the state had many megabytes, its shards are foreseen, and
-written in several pieces past the page cache. The last line of its output is JSON: what was
-explored.
+Run as ``python -m tests.engine.crashing SIZE FOLDER STRIDE``: it forks one training per state, for
+an interpreter that has imported everything starts a training in no time. strace kills it at the
+n-th system call of a kind. SIZE is ``small``, or ``large``: as if the state had many megabytes, its
+shards are foreseen, and written in several pieces past the page cache. The last line of its output
+is JSON: what was explored.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import logging
 import os
@@ -23,14 +21,12 @@ from pathlib import Path
 import numpy as np
 
 import holdfast
-from holdfast import keep, placing, when
+from holdfast import keep, when
 from holdfast.engine import foreseen
-from holdfast.storage import LocalStorage, draft, local
-from tests.storage.faulty import WatchedPosix
+from holdfast.storage import draft, local
 
 RUN = "study/cnn"
 LOSSES = [3.0, 1.0, 2.0, 4.0, 0.5]
-KILLED = 9
 SYSTEM_CALLS = [
     "openat", "write", "pwrite64", "fsync", "fdatasync", "rename", "renameat2", "link", "linkat",
     "unlink", "unlinkat", "mkdir", "rmdir", "flock", "ftruncate", "fchmod",
@@ -151,22 +147,6 @@ def manifests(root):
 # -- killing ---------------------------------------------------------------------------------------
 
 
-class Ending:
-    """Ends the process at the n-th call of `Posix`, and notes which it was; counts them."""
-
-    def __init__(self, number, note):
-        self.left = number
-        self.note = note
-        self.count = 0
-        self.posix = WatchedPosix(self._before)
-
-    def _before(self, name, _arguments):
-        self.count += 1
-        if self.count == self.left:
-            self.note.write_text(name)
-            os._exit(KILLED)
-
-
 def fork(act):
     """Runs something in a child and returns its status."""
     child = os.fork()
@@ -182,20 +162,6 @@ def fork(act):
 
 def status_of(child):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
-def end_at_call(root, promises, number):
-    """Trains in a child until the n-th call; returns how many it made, or that call's name."""
-
-    def act():
-        ending = Ending(number, promises.with_name("call"))
-        placing.LocalStorage = functools.partial(LocalStorage, posix=ending.posix)
-        train(root, promises)
-        (root / "calls").write_text(str(ending.count))
-
-    status = status_of(fork(act))
-    assert status in (0, KILLED), status
-    return int((root / "calls").read_text()) if status == 0 else (root.parent / "call").read_text()
 
 
 def kill_at_system_call(root, promises, name, number, log=None):
@@ -223,17 +189,6 @@ def kill_at_system_call(root, promises, name, number, log=None):
     tracer.communicate()
     assert status in (0, -9), status
     return status == -9
-
-
-def sweep_seam(folder, stride):
-    explored = Counter()
-    total = end_at_call(*fresh(folder), 0)
-    for number in range(1, total + 1, stride):
-        root, promises = fresh(folder)
-        call = end_at_call(root, promises, number)
-        check(root, promises)
-        explored[call if isinstance(call, str) else "none"] += 1
-    return explored
 
 
 def sweep_system_calls(folder, stride):
@@ -275,6 +230,5 @@ def fresh(folder):
 
 if __name__ == "__main__":
     logging.disable(logging.CRITICAL)
-    sweep = {"seam": sweep_seam, "strace": sweep_system_calls}[sys.argv[1]]
-    choose(sys.argv[2])
-    print(json.dumps(sweep(Path(sys.argv[3]), int(sys.argv[4]))))
+    choose(sys.argv[1])
+    print(json.dumps(sweep_system_calls(Path(sys.argv[2]), int(sys.argv[3]))))

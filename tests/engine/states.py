@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from holdfast import tree
-from holdfast.engine import names, reader
+from holdfast.engine import names, reader, scanning
 from holdfast.engine.commit import Committed, commit
 from holdfast.engine.itemwriter import ParentShards
 from holdfast.engine.manifest import Manifest
@@ -99,7 +99,7 @@ def expected(items):
 
 
 def problems(storage, manifest):
-    return list(reader.verify(storage, manifest, progress=lambda _: None))
+    return list(scanning.verify(storage, manifest, progress=lambda _: None))
 
 
 def parent_of(storage, manifest):

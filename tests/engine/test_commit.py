@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -148,7 +149,13 @@ def test_a_damaged_shard_is_not_spread_to_new_checkpoints(storage, tmp_path, har
 
 def test_at_the_limit_of_links_another_copy_is_written_and_shared(storage, tmp_path):
     first = save(storage, 0, state(0))
-    full = LocalStorage(tmp_path, posix=failing("link", errno.EMLINK, times=4))
+    refused = iter([errno.EMLINK] * 4)
+
+    def refuse(name, _arguments):
+        if name == "link" and (code := next(refused, None)):
+            raise OSError(code, os.strerror(code))
+
+    full = LocalStorage(tmp_path, posix=WatchedPosix(refuse))
     second = save(full, 1, state(0), parent=first.shards)
     assert second.manifest.stored_nbytes > 0
     assert load(storage, second.manifest.id) == expected(state(0))

@@ -8,8 +8,9 @@ from holdfast.engine import discard, names, reader
 from holdfast.engine.manifest import encode
 from holdfast.errors import SaveError
 from holdfast.storage import LocalStorage
+from holdfast.storage.faults import Crashed, Fault, FaultyPosix
 from tests.engine.states import RUN, expected, ids, load, problems, save, save_several, state
-from tests.storage.faulty import Interrupted, Recorder, WatchedPosix, failing, stopping_at
+from tests.storage.faulty import Recorder, WatchedPosix, failing
 
 
 def rest_of(tmp_path):
@@ -70,9 +71,9 @@ def test_thinning_publishes_the_next_generation_and_then_removes(tmp_path):
 
 
 def count_calls(tmp_path, act):
-    posix, count = stopping_at(1 << 30)
+    posix = FaultyPosix()
     act(LocalStorage(tmp_path, posix=posix))
-    return count[0]
+    return posix.count
 
 
 def prepared(folder):
@@ -103,8 +104,8 @@ def test_interrupted_after_any_call_it_is_finished_by_calling_it_again(tmp_path,
     for number in range(1, total + 1):
         root = tmp_path / str(number)
         storage, made, other = prepared(root)
-        posix, _ = stopping_at(number)
-        with pytest.raises(Interrupted):
+        posix = FaultyPosix(Fault(number))
+        with pytest.raises(Crashed):
             act(LocalStorage(root, posix=posix), made[victim])
         # Half-way: what stays is untouched, and the victim is whole or gone.
         for step, manifest in enumerate(made):

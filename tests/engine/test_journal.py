@@ -143,6 +143,20 @@ def test_every_flipped_byte_costs_one_line_and_is_reported(journal, path):
         assert f"byte {first} " in reading.damage[0]
 
 
+def test_a_last_line_feed_that_became_another_byte_is_damage_and_stays_so(journal, path):
+    journal.append(RECORDS, durable=True)
+    whole = path.read_bytes()
+    for bit in range(8):
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1 << bit]))
+        reading = journal.read()
+        assert kinds(reading) == ["pin", "report"]
+        assert len(reading.damage) == 1
+        # Whoever appends takes it for a torn tail; what was lost is told all the same.
+        journal.append([{"t": "next"}], durable=True)
+        assert kinds(journal.read()) == ["pin", "report", "torn", "next"]
+        assert journal.read().damage == reading.damage
+
+
 def test_a_damaged_last_line_that_was_finished_is_damage(journal, path):
     journal.append(RECORDS, durable=True)
     data = bytearray(path.read_bytes())

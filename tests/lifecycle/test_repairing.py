@@ -32,8 +32,10 @@ def test_a_store_in_order_has_no_findings(store):
     train(store, "a", [2, float("nan"), 1])
     store.prune("a", policy=keep.best(1, "loss").items("model")).apply()
     found = store.repair()
-    assert found.findings == ()
+    # Folders that the clean-up emptied are no matter.
+    assert set(kinds(found)) <= {"empty"}
     assert found.ok
+    assert found.left == ()
 
 
 def make_temporary(store, saved):
@@ -135,7 +137,7 @@ def test_a_damaged_shard_is_healed_from_another_checkpoint(store):
     flip(saved.path / "frozen.safetensors")
     store.verify()
     done = store.repair(apply=True)
-    assert [(f.kind, f.done) for f in done.findings] == [("damaged", True)]
+    assert [(f.kind, f.done) for f in done.findings if f.kind != "empty"] == [("damaged", True)]
     assert "runs/b/" in done.findings[0].action
     assert store.verify().ok
 

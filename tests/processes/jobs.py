@@ -1,9 +1,11 @@
 """Training scripts that the tests of processes start, stop and kill."""
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 PROLOGUE = """
 import os, signal, sys
@@ -24,12 +26,23 @@ place = sys.argv[1]
 
 
 @contextlib.contextmanager
-def job(code: str, *arguments: object, **environment: str) -> Iterator[subprocess.Popen]:
-    """Starts a script that talks by lines; it is killed if it is still there at the end."""
-    import os
+def job(
+    code: str, *arguments: object, file: Path | None = None, **environment: str
+) -> Iterator[subprocess.Popen]:
+    """Starts a script that talks by lines; it is killed if it is still there at the end.
 
+    Args:
+        code: The script, behind `PROLOGUE`.
+        *arguments: Its arguments; the first one is its store.
+        file: Where the script is written to, for one whose workers import it.
+        **environment: Set for it, besides what is set here.
+    """
+    text = PROLOGUE + code
+    if file is not None:
+        file.write_text(text)
+    script = ["-c", text] if file is None else [str(file)]
     process = subprocess.Popen(
-        [sys.executable, "-c", PROLOGUE + code, *map(str, arguments)],
+        [sys.executable, *script, *map(str, arguments)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={**os.environ, **environment},
     )  # fmt: skip

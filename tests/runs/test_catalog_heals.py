@@ -136,8 +136,8 @@ def test_nobody_writes_the_catalog_between_reading_the_files_and_noting_them(fil
     real = reindex.gather
     refused = []
 
-    def gather_while_another_writes(place, run):
-        facts = real(place, run)
+    def gather_while_another_writes(place, run, *read):
+        facts = real(place, run, *read)
         other = sqlite3.connect(catalog, timeout=0, isolation_level=None)
         try:
             other.execute("begin immediate")

@@ -8,11 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from holdfast.storage import Posix
-
-CALLS = (
-    "create", "open_append", "write", "pwrite", "truncate", "make_buffered", "fsync", "close",
-    "rename", "link", "unlink", "mkdir", "rmdir", "fsync_folder",
-)  # fmt: skip
+from holdfast.storage.faults import CALLS, Fault, FaultyPosix
 
 
 def names_in(folder: Path) -> list[str]:
@@ -57,41 +53,17 @@ class Recorder:
         return [line.split()[0] for line in self.lines]
 
 
-def failing(call: str, code: int, *, times: int = 1) -> Posix:
-    """Returns system calls of which one fails, the first times that it is made."""
-    left = [times]
-
-    def before(name, arguments):
-        if name == call and left[0] > 0:
-            left[0] -= 1
-            if name == "close":
-                # A close that reports a failure has closed the descriptor all the same.
-                os.close(arguments[0])
-            raise OSError(code, os.strerror(code))
-
-    return WatchedPosix(before)
+def failing(call: str, code: int, *, lasting: bool = False) -> FaultyPosix:
+    """Returns system calls of which one fails, the first time that it is made or every time."""
+    return FaultyPosix(Fault(1, "fail", code, lasting, (call,)))
 
 
-class Interrupted(BaseException):
-    """Ends the code under test at once, as a kill does; no handler for errors catches it."""
+def without_links(posix: Posix | None = None) -> Posix:
+    """Returns system calls as those of a medium that has no hard links."""
 
+    def refuse(_source, _target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
-def stopping_at(number: int) -> tuple[Posix, list[int]]:
-    """Returns system calls that go no further than the n-th, and their count so far.
-
-    From the n-th call on every call fails, so that no clean-up behind it does anything either:
-    a killed process does not tidy up.
-    """
-    count = [0]
-
-    def before(_name, _arguments):
-        count[0] += 1
-        if count[0] >= number:
-            raise Interrupted
-
-    return WatchedPosix(before), count
-
-
-def without_links() -> Posix:
-    """Returns the system calls of a medium that has no hard links."""
-    return failing("link", errno.EPERM, times=1 << 30)
+    posix = posix or Posix()
+    posix.link = refuse
+    return posix

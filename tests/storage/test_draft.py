@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from holdfast.errors import SaveError, StorageFullError
 from holdfast.storage import LocalStorage, Posix, draft
 from holdfast.storage.draft import ALIGNMENT, address_of
-from tests.storage.faulty import Recorder, WatchedPosix, failing, names_in
+from holdfast.storage.faults import Fault, FaultyPosix
+from tests.storage.faulty import Recorder, failing, names_in
 
 HEADER = bytes(range(256)) * (ALIGNMENT // 256)
 LARGE = 1 << 20
@@ -288,20 +289,6 @@ def calls_of(folder, direct):
     return recorder.names
 
 
-def failing_at(number, code):
-    """Returns system calls of which the n-th fails, by code, and none after it."""
-    count = [0]
-
-    def before(name, arguments):
-        count[0] += 1
-        if count[0] - 1 == number:
-            if name == "close":
-                os.close(arguments[0])
-            raise OSError(code, os.strerror(code))
-
-    return WatchedPosix(before)
-
-
 @pytest.mark.parametrize(
     ("code", "error"),
     [
@@ -318,10 +305,10 @@ def test_a_failure_at_any_call_leaves_nothing_behind(tmp_path, direct, code, err
     folder = tmp_path / "failed"
     folder.mkdir()
     descriptors = len(names_in(Path("/proc/self/fd")))
-    for number, call in enumerate(calls):
+    for number, call in enumerate(calls, start=1):
         with pytest.raises(error) as caught:
             write_all(
-                storage_at(folder, direct=direct, posix=failing_at(number, code)),
+                storage_at(folder, direct=direct, posix=FaultyPosix(Fault(number, "fail", code))),
                 map(buffer, PARTS),
             )
         assert type(caught.value) is error, call

@@ -48,19 +48,25 @@ def target_of(url_or_path: str | Path) -> Path | URL:
         return Path(url_or_path)
     try:
         url = make_url(url_or_path)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError):
+        # Not chained: what could not be read may hold a password.
         raise ConfigError(
             "the catalog's URL cannot be read",
             hint="write a path, sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE",
-        ) from error
+        ) from None
     if url.drivername == "sqlite" and url.database:
         return Path(url.database)
     if url.drivername == "postgresql+psycopg":
         return url
     raise ConfigError(
-        f"a catalog cannot be kept in {url.render_as_string(hide_password=True)}",
+        f"a catalog cannot be kept in {shown(url)}",
         hint="write a path, sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE",
     )
+
+
+def shown(url: URL) -> str:
+    """Returns a URL for messages: no password, and none of the options, which may hold one."""
+    return url.set(query={}).render_as_string(hide_password=True)
 
 
 def sqlite_engine(path: Path, *, wal: bool = True) -> Engine:
@@ -139,6 +145,10 @@ def _sqlite(uri: str) -> sqlite3.Connection:
         uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
     )
     connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+    # A file that somebody else made is not to call functions from its own schema, and its pages
+    # are checked before they are used (https://www.sqlite.org/security.html).
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
     return connection
 
 

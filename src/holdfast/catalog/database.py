@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
-from holdfast.catalog.connection import IN_MEMORY, target_of
+from holdfast.catalog.connection import IN_MEMORY, shown, target_of
 from holdfast.catalog.opening import open_file, open_in_memory, open_postgres, open_snapshot
 from holdfast.catalog.queries import Queries
 from holdfast.catalog.snapshot import signature
@@ -46,8 +46,9 @@ class Catalog(Queries, Timeline, Writes):
         """
         target = target_of(url_or_path)
         if not isinstance(target, Path):
-            name = target.render_as_string(hide_password=True)
-            return cls(name, lambda: open_postgres(target, store_id=store_id, read_only=read_only))
+            return cls(
+                shown(target), lambda: open_postgres(target, store_id=store_id, read_only=read_only)
+            )
         if str(target) == IN_MEMORY:
             return cls(IN_MEMORY, lambda: open_in_memory(store_id=store_id))
         if read_only:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,7 @@ from holdfast.catalog.connection import (
     postgres_engine,
     readable,
     schema_of,
+    shown,
     sqlite_engine,
     translated,
 )
@@ -149,7 +151,7 @@ def open_postgres(url: URL, *, store_id: str, read_only: bool) -> Opened:
         ConfigError: psycopg is missing, the server cannot be reached, or it refuses the user.
     """
     engine = postgres_engine(url, store_id=store_id, read_only=read_only)
-    with translated(url.render_as_string(hide_password=True)):
+    with translated(shown(url)):
         if not read_only:
             return Opened(engine, _prepare(engine, store_id, small=False), writable=True)
         with engine.connect() as connection:
@@ -195,11 +197,19 @@ def _diagnose(connection: Connection, store_id: str, *, small: bool) -> CatalogS
         return "outdated"
     if found.get("store_id") != store_id:
         return "foreign"
+    if connection.dialect.name == "sqlite" and _alien(connection):
+        raise IntegrityError("the catalog holds triggers or views, which are not Holdfast's")
     if small:
         problems = connection.execute(text("PRAGMA quick_check(1)")).scalars().all()
         if problems != ["ok"]:
             raise IntegrityError(f"the catalog is damaged: {problems[0]}")
     return "ok"
+
+
+def _alien(connection: Connection) -> bool:
+    """Returns whether a file has statements of its own, which our reads and writes would run."""
+    asked = "SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')"
+    return bool(connection.execute(text(asked)).scalar())
 
 
 def _make_anew(connection: Connection, store_id: str) -> None:
@@ -243,6 +253,12 @@ def _small(path: Path) -> bool:
 
 def _check_header(path: Path) -> None:
     """Raises `IntegrityError` for a file that cannot be a database; a missing one passes."""
+    found = _stat(path)
+    if found is not None and not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+        # Opening a pipe would wait for a writer; a folder is refused by the system.
+        raise ConfigError(
+            f"the catalog {path.name} is not a regular file", hint="remove it: it is made anew"
+        )
     try:
         with path.open("rb") as file:
             head = file.read(len(_MAGIC))

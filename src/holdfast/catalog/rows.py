@@ -60,7 +60,7 @@ def intact(*, of: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise IntegrityError(
             f"the catalog's row of {of} is damaged: {error}",
             hint="run `holdfast reindex`; checkpoints are not touched by this",

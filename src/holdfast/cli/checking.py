@@ -11,7 +11,7 @@ from holdfast.cli import completing
 from holdfast.cli.command import Session, command
 from holdfast.cli.formatting import count, nbytes_text
 from holdfast.cli.output import Column, Output
-from holdfast.errors import IntegrityError
+from holdfast.errors import HoldfastError, IntegrityError
 
 _PANEL = "Look after"
 _BAR_WIDTH = 30
@@ -23,7 +23,11 @@ def register(app: typer.Typer) -> None:
     command(
         app,
         "verify",
-        examples=("holdfast verify", "holdfast verify digits-cnn@best"),
+        examples=(
+            "holdfast verify",
+            "holdfast verify digits-cnn@best",
+            "holdfast verify --since 7d --rate 50MB/s",
+        ),
         panel=_PANEL,
     )(_verify)
     command(app, "usage", examples=("holdfast usage", "holdfast usage --budget 2GB"), panel=_PANEL)(
@@ -45,25 +49,65 @@ def _verify(
             autocompletion=completing.runs_and_references,
         ),
     ] = None,
+    *,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="AGE",
+            help='Leave out what was verified since: "7d", "12h", "30m", or a date.',
+        ),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(metavar="RATE", help='Read no faster than this: "50MB/s".'),
+    ] = None,
 ) -> None:
-    """Read checkpoints in full and compare every digest; exits with 5 when one is damaged."""
+    """Read checkpoints in full and compare every digest; exits with 5 when one is damaged.
+
+    Each file is read once. What was verified is noted as it goes on: interrupted, the same command
+    with --since goes on.
+    """
     out = session.out
     with session.store(writing=True) as store:
-        total = _nbytes(store, target)
-        with out.progress("Verifying", total=total) as progress:
-            found = store.verify(target, progress=progress)
+        total = store.verify_nbytes(target, since=since) if out.shows_progress else None
+        try:
+            with out.progress("Verifying", total=total) as progress:
+                found = store.verify(target, since=since, rate=rate, progress=progress)
+        except KeyboardInterrupt:
+            out.note(_interrupted(noted=store.writable))
+            raise
     if out.as_json:
         out.data(found.as_dict())
     elif not out.quiet:
         _show_damage(out, found)
-        checked = count(len(found.checked), "checkpoint")
-        out.done(f"{checked}, {nbytes_text(found.nbytes)} read, {len(found.damaged)} damaged.")
-    if not found.ok:
+        out.done(_summary(found))
+    if found.damaged or found.journals:
         raise IntegrityError(
             _damage(found),
             hint="damaged checkpoints are passed over from now on; `holdfast doctor` shows what "
             "can be mended",
         )
+    if found.unread:
+        raise HoldfastError(
+            f"{count(len(found.unread), 'checkpoint')} could not be read",
+            hint="they may be sound: check their permissions, and ulimit -n",
+        )
+
+
+def _interrupted(*, noted: bool) -> str:
+    if not noted:
+        return "Interrupted. Nothing is noted: the store is open for reading only."
+    return (
+        "Interrupted. What was verified until here is noted: "
+        "`holdfast verify --since 1d` goes on from here."
+    )
+
+
+def _summary(found: Any) -> str:
+    checked = count(len(found.checked), "checkpoint")
+    read = f"{nbytes_text(found.nbytes)} in {count(found.files, 'file')} read"
+    skipped = f"{len(found.skipped):,} verified since, " if found.skipped else ""
+    return f"{checked}, {read}, {skipped}{len(found.damaged)} damaged."
 
 
 def _usage(
@@ -127,16 +171,33 @@ def _doctor(
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Set right what was found.")] = False,
 ) -> None:
-    """Show what the place can do, and what interrupted work left behind."""
+    """Show what the place can do, and what interrupted work and damage left behind.
+
+    Exits with 1 when something is left that was not set right.
+    """
     out = session.out
-    with session.store(writing=True) as store:
-        found = store.repair(apply=apply)
+    with session.store_to_mend(apply=apply) as store:
+        total = store.usage().checkpoints if out.shows_progress else None
+        with out.progress("Looking", total=total, unit="checkpoints") as progress:
+            found = store.repair(apply=apply, progress=progress)
         place = dict(_place(store))
     if out.as_json:
         out.data({"place": place, **found.as_dict()})
-        return
-    out.facts((name.replace("_", " "), _answer(value)) for name, value in place.items())
-    out.lines([""])
+    elif not out.quiet:
+        out.facts((name.replace("_", " "), _answer(value)) for name, value in place.items())
+        out.lines([""])
+        _show_findings(out, found, applied=apply)
+    if not found.ok:
+        left = count(len(found.left), "finding")
+        raise HoldfastError(
+            f"{left} {'is' if len(found.left) == 1 else 'are'} left",
+            hint="what to do stands with each of them"
+            if apply
+            else "`holdfast doctor --apply` sets right what it can",
+        )
+
+
+def _show_findings(out: Output, found: Any, *, applied: bool) -> None:
     if found.busy:
         out.note(f"Written at this moment, looked at in part: {', '.join(found.busy)}.")
     if not found.findings:
@@ -152,8 +213,8 @@ def _doctor(
         ),
         [(f.kind, f.path, f.what, f.action, "yes" if f.done else "no") for f in found.findings],
     )
-    if not apply:
-        out.note("`holdfast doctor --apply` sets right what it can.")
+    if found.ok and not applied:
+        out.note("`holdfast doctor --apply` sets it right.")
 
 
 def _place(store: holdfast.Store) -> dict[str, Any]:
@@ -190,22 +251,12 @@ def _reindex(session: Session) -> None:
             out.done(f"Indexed {count(runs, 'run')}.")
 
 
-def _nbytes(store: holdfast.Store, target: str | None) -> int:
-    """Returns how many bytes a verification reads."""
-    if target is None:
-        chosen = store.checkpoints()
-    elif target in store:
-        chosen = store.checkpoints(target)
-    else:
-        chosen = [store.get(target)]
-    return sum(checkpoint.nbytes for checkpoint in chosen)
-
-
 def _show_damage(out: Output, found: Any) -> None:
     rows = [(name, why) for name, reasons in found.damaged.items() for why in reasons]
     rows += [
         (f"journal of {run}", why) for run, reasons in found.journals.items() for why in reasons
     ]
+    rows += [(f"{name} (unread)", why) for name, reasons in found.unread.items() for why in reasons]
     if rows:
         out.table((Column("DAMAGED", style="bold red"), Column("WHY", wraps=True)), rows)
         out.lines([""])

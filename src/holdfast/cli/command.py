@@ -9,7 +9,7 @@ import sys
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +17,16 @@ from typing import Annotated, Any
 import typer
 
 import holdfast
-from holdfast.cli.finding import VARIABLE, find_store, open_store
+from holdfast.cli.finding import (
+    VARIABLE,
+    find_store,
+    is_store_file,
+    open_store,
+    set_store_file_aside,
+)
+from holdfast.cli.formatting import printable
 from holdfast.cli.output import Output
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, IntegrityError
 
 _PANEL = "Global options"
 #: What a shell reports for a process that Ctrl-C, or a reader that went away, has ended: 128 and
@@ -94,6 +101,25 @@ class Session:
         """Opens the store for a block; arguments and errors as `open_store`."""
         url = find_store(self.settings.store, start=Path.cwd())
         with open_store(url, writing=writing, create=create) as store:
+            yield store
+
+    @contextmanager
+    def store_to_mend(self, *, apply: bool) -> Iterator[holdfast.Store]:
+        """Opens a store that may lack the file that makes it one.
+
+        Args:
+            apply: Whether a damaged one is moved aside and made anew; otherwise the store is
+                opened for reading, which does without.
+        """
+        with ExitStack() as stack:
+            try:
+                store = stack.enter_context(self.store(writing=True))
+            except IntegrityError as error:
+                if not is_store_file(error):
+                    raise
+                if apply:
+                    set_store_file_aside(find_store(self.settings.store, start=Path.cwd()))
+                store = stack.enter_context(self.store(writing=apply))
             yield store
 
 
@@ -182,7 +208,7 @@ def guarded(settings: Settings, work: Callable[[Session], None]) -> int:
 
 def _report(session: Session, error: HoldfastError) -> None:
     if session.settings.verbose:
-        traceback.print_exception(error)
+        sys.stderr.write(printable("".join(traceback.format_exception(error)), lines=True))
     if not session.settings.as_json:
         session.out.error(error.message, hint=error.hint)
         return
@@ -197,11 +223,19 @@ def _report(session: Session, error: HoldfastError) -> None:
     )
 
 
+class _Inert(logging.Formatter):
+    """Log lines that cannot drive a terminal, whatever they tell of."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        # Further lines are set in: none looks like a log line of its own.
+        return printable(super().format(record), lines=True).replace("\n", "\n  ")
+
+
 @contextmanager
 def _log_on_stderr(settings: Settings) -> Iterator[None]:
     logger = logging.getLogger("holdfast")
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    handler.setFormatter(_Inert("%(levelname)s: %(message)s"))
     if settings.verbose:
         level = logging.DEBUG
     else:

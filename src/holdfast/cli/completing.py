@@ -69,7 +69,9 @@ def _ask(
     given = ctx.params.get("store") or parent.get("store")
     try:
         with open_store(find_store(given, start=Path.cwd())) as store:
-            return [text for text in offered(store) if text.startswith(incomplete)]
+            found = (text for text in offered(store) if text.startswith(incomplete))
+            # What the shell shows as it is, and would put into the line.
+            return [text for text in found if text.isprintable()]
     except HoldfastError as error:
         # An error message in the middle of a half-typed line would help nobody.
         _log.debug("nothing to offer: %s", error)

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import holdfast
-from holdfast.errors import NotFoundError
+from holdfast.errors import IntegrityError, NotFoundError, SaveError
 
 VARIABLE = "HOLDFAST_STORE"
 CATALOG_VARIABLE = "HOLDFAST_CATALOG"
@@ -59,9 +59,36 @@ def open_store(url: str, *, writing: bool = False, create: bool = False) -> hold
     return holdfast.open(url, mode="a" if mode == "a" else "r", catalog=catalog)
 
 
+def is_store_file(error: IntegrityError) -> bool:
+    """Returns whether an error speaks of the file that makes a folder a store."""
+    return error.path == _STORE_FILE
+
+
+def set_store_file_aside(url: str) -> Path:
+    """Moves a damaged ``holdfast.json`` out of the way: the next opening makes it anew.
+
+    Raises:
+        SaveError: The medium did not let it.
+    """
+    path = _folder(url) / _STORE_FILE
+    number = 1
+    while (aside := path.with_name(f"{_STORE_FILE}.damaged-{number}")).exists():
+        number += 1
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise SaveError(
+            f"{path} cannot be moved aside: {error.strerror}",
+            hint="check that you may write in its folder",
+        ) from error
+
+
 def _is_store(url: str) -> bool:
-    parts = urlsplit(url)
-    if "://" in url and parts.scheme != "file":
+    if "://" in url and urlsplit(url).scheme != "file":
         return True
-    path = Path(unquote(parts.path)) if "://" in url else Path(url).expanduser()
+    path = _folder(url)
     return (path / _STORE_FILE).exists() or (path / "runs").is_dir()
+
+
+def _folder(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path)) if "://" in url else Path(url).expanduser()

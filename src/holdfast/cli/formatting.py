@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -85,10 +86,30 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
 
-def printable(text: str) -> str:
-    """Returns text from a store with control characters escaped: it must not drive a terminal."""
+def printable(text: str, *, lines: bool = False) -> str:
+    """Returns text from a store with control characters escaped: it must not drive a terminal.
+
+    What is not printable in Unicode is escaped, too: marks that turn the direction of writing, and
+    characters that cannot be seen.
+
+    Args:
+        text: The text.
+        lines: Whether it may have several lines; else a line feed is escaped like the others, so
+            that no value looks like a line of its own.
+    """
     return "".join(
-        char if char.isprintable() or char == "\n" else ascii(char)[1:-1] for char in text
+        char if char.isprintable() or (lines and char == "\n") else ascii(char)[1:-1]
+        for char in text
+    )
+
+
+def json_text(value: object, *, indent: int | None = None) -> str:
+    """Returns a value as JSON in which what is not printable is escaped; NaN as in `strict`."""
+    text = json.dumps(strict(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    return "".join(
+        # Outside of texts JSON has nothing but printable characters and its own line feeds.
+        char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1]
+        for char in text
     )
 
 

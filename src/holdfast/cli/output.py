@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,8 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from holdfast.cli.formatting import printable, strict
+from holdfast.cli.formatting import json_text, printable
 from holdfast.errors import ConfigError
+
+#: What a progress bar counts.
+Unit = Literal["bytes", "runs", "checkpoints"]
 
 _GAP = 2
 #: What stands in for "as wide as the text is" where nothing limits the width.
@@ -64,14 +66,18 @@ class Output:
         return self._out.is_terminal
 
     @property
+    def shows_progress(self) -> bool:
+        """Whether `progress` draws a bar."""
+        return self._err.is_terminal and not self.quiet
+
+    @property
     def width(self) -> int:
         """Columns of the terminal; 100 where there is none."""
         return self._out.width if self.to_terminal else 100
 
     def data(self, value: object) -> None:
         """Writes one JSON document."""
-        text = json.dumps(strict(value), indent=2, ensure_ascii=False, allow_nan=False)
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(json_text(value, indent=2) + "\n")
 
     def lines(self, texts: Iterable[str], *, style: str = "") -> None:
         """Writes lines on standard output, broken between words where the terminal ends."""
@@ -90,7 +96,7 @@ class Output:
         table.add_column(overflow="fold")
         for name, value in pairs:
             if value:
-                table.add_row(printable(name), Text(printable(value)))
+                table.add_row(Text(printable(name)), Text(printable(value)))
         self._print(table)
 
     def heading(self, text: str) -> None:
@@ -115,7 +121,7 @@ class Output:
         table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
         for column in (columns[i] for i in shown):
             table.add_column(
-                column.title,
+                Text(printable(column.title)),
                 justify="right" if column.right else "left",
                 style=column.style,
                 # Half an id is none: where nothing else can give way, it goes on in a second line.
@@ -141,14 +147,16 @@ class Output:
 
     def error(self, message: str, *, hint: str = "") -> None:
         """Writes what went wrong and what to do, on standard error."""
-        line = Text("Error: ", style="bold red").append(printable(message), style="not bold red")
+        line = Text("Error: ", style="bold red").append(
+            printable(message, lines=True), style="not bold red"
+        )
         self._err.print(line, soft_wrap=True)
         if hint:
-            self._err.print(Text(printable(hint)), soft_wrap=True)
+            self._err.print(Text(printable(hint, lines=True)), soft_wrap=True)
 
     def error_data(self, value: object) -> None:
         """Writes an error as JSON, on standard error."""
-        sys.stderr.write(json.dumps(strict(value), ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stderr.write(json_text(value) + "\n")
 
     def confirm(self, question: str) -> bool:
         """Asks on standard error and returns whether the answer was yes.
@@ -161,12 +169,16 @@ class Output:
                 "this would change the store, and there is nobody to ask",
                 hint="look at it with `holdfast plan`, then pass --yes",
             )
-        answer = self._err.input(Text(f"{question} [y/N] ", style="bold"))
+        answer = self._err.input(Text(f"{printable(question)} [y/N] ", style="bold"))
         return answer.strip().lower() in ("y", "yes")
 
     @contextmanager
     def progress(
-        self, title: str, *, total: int | None, unit: Literal["bytes", "runs"] = "bytes"
+        self,
+        title: str,
+        *,
+        total: int | None,
+        unit: Literal["bytes", "runs", "checkpoints"] = "bytes",
     ) -> Iterator[Callable[[int], None]]:
         """Shows a bar on standard error while a block runs; yields what to call with amounts.
 
@@ -175,7 +187,7 @@ class Output:
             total: The amount at the end; None where nobody knows it.
             unit: What is counted.
         """
-        if self.quiet or not self._err.is_terminal:
+        if not self.shows_progress:
             yield _ignore
             return
         from rich.progress import (
@@ -231,7 +243,8 @@ class Output:
         """Returns which columns are shown, and whether they fit without a cell being broken."""
         shown = list(said)
         widths = {
-            i: max(map(cell_len, (columns[i].title, *(row[i] for row in rows)))) for i in said
+            i: max(map(cell_len, (printable(columns[i].title), *(row[i] for row in rows))))
+            for i in said
         }
         least = {i: min(w, _READABLE) if columns[i].wraps else w for i, w in widths.items()}
 

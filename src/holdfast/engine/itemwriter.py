@@ -31,17 +31,23 @@ class ParentShards:
         files: Shard name to its file in that folder.
         changed: Item name to the headers of shards that held what had changed in it; empty
             where that is not known.
+        refused: Names of shards that must not be reused, wherever they are found.
     """
 
     folder: str
     headers: Mapping[str, tuple[Header, ...]]
     files: Mapping[str, str]
     changed: Mapping[str, tuple[HeaderTemplate, ...]] = field(default_factory=dict)
+    refused: frozenset[str] = frozenset()
 
     @classmethod
     def none(cls) -> ParentShards:
         """Returns what a first save has: nothing to reuse."""
         return cls("", {}, {})
+
+    def distrusted(self) -> ParentShards:
+        """Returns what a save may reuse after a parent that was found damaged: none of these."""
+        return ParentShards("", {}, {}, refused=frozenset(self.files))
 
     @property
     def arrangement(self) -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -206,7 +212,7 @@ class ItemWriter:
 
     def _reuse(self, header: Header, file: str) -> bool:
         """Links a shard that the store holds already, from under shards/ or from the parent."""
-        if not self._links:
+        if not self._links or header.shard in self._parent.refused:
             return False
         sources = [names.shard_path(header.shard)]
         if header.shard in self._parent.files:

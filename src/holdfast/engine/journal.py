@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from blake3 import blake3
 
 from holdfast.engine.sealed import dump_strict, encode_numbers, parse_strict
-from holdfast.errors import FormatError
+from holdfast.errors import ConfigError, FormatError
 from holdfast.storage import LocalStorage
-from holdfast.storage.openfiles import Appender
+from holdfast.storage.openfiles import Appender, OpenFile
 
 _DIGITS: Final = 16
 #: Length of ``,"digest":"<16 digits>"}``.
 _SEAL_NBYTES: Final = 11 + _DIGITS + 2
 _TAIL_NBYTES: Final = 1 << 16
+#: A line of more was not written by Holdfast: a journal is read piece by piece, and a line whole.
+MAX_LINE_NBYTES: Final = 64 << 20
+_PIECE_NBYTES: Final = 16 << 20
 #: Begins the escape of half a surrogate pair, which may lack its other half.
 _ESCAPED: Final = b"\\ud"
 
 Record = Mapping[str, Any]
+
+
+class Append(Protocol):
+    """Appends records to a journal that is locked; returns its length before and after."""
+
+    def __call__(self, records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+        """Does so; errors as `Journal.append`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +64,20 @@ class Journal:
         self._storage = storage
         self.path = path
 
-    def append(self, records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+    def append(
+        self,
+        records: Iterable[Record],
+        *,
+        durable: bool,
+        provided: Callable[[], object] = lambda: None,
+    ) -> tuple[int, int]:
         """Appends records, alone among all processes.
 
         Args:
             records: Each with its ``t``.
             durable: Whether they, and all lines before them, are on the medium on return.
+            provided: Called once nobody else appends any more; what it raises keeps the records
+                out.
 
         Returns:
             The journal's length in bytes before and after.
@@ -66,19 +85,45 @@ class Journal:
         Raises:
             StorageFullError, SaveError: The medium failed; the records are not in the journal, or
                 not whole, which the next append notes.
+            ConfigError: A record is longer than a reader takes; nothing was written.
+            FormatError: What is there is no journal.
         """
-        lines = b"".join(encode_line(record) for record in records)
         created = self._storage.size(self.path) is None
-        with self._storage.appending(self.path) as file:
-            before = file.nbytes
-            if before:
-                torn = _torn_nbytes(file)
-                if torn:
-                    lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
-            file.append(lines, durable=durable)
+        with self.alone() as append:
+            provided()
+            nbytes = append(records, durable=durable)
         if created:
             self._storage.sync_folder(self.path.rpartition("/")[0])
-        return before, before + len(lines)
+        return nbytes
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[Append]:
+        """Keeps all other appends waiting, by any process, and yields what appends meanwhile.
+
+        What was read in the journal inside the block holds until its end.
+
+        Raises:
+            SaveError: The journal cannot be opened or locked.
+            FormatError: What is there is no journal.
+        """
+
+        def append(records: Iterable[Record], *, durable: bool) -> tuple[int, int]:
+            encoded = [encode_line(record) for record in records]
+            if (longest := max(map(len, encoded), default=0)) > MAX_LINE_NBYTES:
+                raise ConfigError(
+                    f"a line of {self.path} would have {longest} bytes, {MAX_LINE_NBYTES} is most",
+                    hint="attach less: keep large configuration and metadata in arrays or files",
+                )
+            lines = b"".join(encoded)
+            before = file.nbytes
+            torn = _torn_nbytes(file, self.path) if before else 0
+            if torn:
+                lines = b"\n" + encode_line({"t": "torn", "nbytes": torn}) + lines
+            file.append(lines, durable=durable)
+            return before, before + len(lines)
+
+        with self._storage.appending(self.path) as file:
+            yield append
 
     @property
     def nbytes(self) -> int:
@@ -86,14 +131,25 @@ class Journal:
         return self._storage.size(self.path) or 0
 
     def read(self, *, start: int = 0) -> Reading:
-        """Returns the records from an offset on, which is the end of some earlier reading."""
+        """Returns the records from an offset on, which is the end of some earlier reading.
+
+        Raises:
+            FormatError: It is not a regular file, or has a line of more than `MAX_LINE_NBYTES`.
+            IntegrityError: The medium could not read it.
+        """
         try:
             with self._storage.reading(self.path) as file:
-                data = bytearray(max(0, file.nbytes - start))
-                file.read_into(start, memoryview(data))
+                return _parse(_pieces(file, start), path=self.path, start=start)
         except FileNotFoundError:
             return Reading((), (), 0, 0)
-        return parse(bytes(data), path=self.path, start=start)
+
+
+def _pieces(file: OpenFile, start: int) -> Iterator[bytes]:
+    """Yields a file from an offset to what is its end now."""
+    for offset in range(start, file.nbytes, _PIECE_NBYTES):
+        piece = bytearray(min(_PIECE_NBYTES, file.nbytes - offset))
+        file.read_into(offset, memoryview(piece))
+        yield bytes(piece)
 
 
 def encode_line(record: Record) -> bytes:
@@ -120,32 +176,48 @@ def parse(data: bytes, *, path: str, start: int = 0) -> Reading:
         data: The bytes from an offset on.
         path: For messages.
         start: That offset.
+
+    Raises:
+        FormatError: A line has more than `MAX_LINE_NBYTES`.
     """
+    return _parse(iter((data,)), path=path, start=start)
+
+
+def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
     records: list[Record] = []
     damage: list[str] = []
-    suspect: tuple[int, int] | None = None
-    offset = 0
-    for line in _lines(data):
+    suspect: tuple[int, bytes] | None = None
+    where = start
+    torn = b""
+    for line, ended in _lines(pieces, path):
+        if not ended:
+            torn = line
+            break
         record = _decode_line(line, path)
-        where = start + offset
-        offset += len(line) + 1
-        if record is None:
-            if suspect:
-                damage.append(_describe(path, *suspect))
-            suspect = (where, len(line))
-            continue
-        if suspect:
-            # The line after a torn tail counts its bytes; anything else was damaged later.
-            if not (record.get("t") == "torn" and record.get("nbytes") == suspect[1]):
+        if record is not None:
+            if suspect and not _counts(record, suspect[1], path):
                 damage.append(_describe(path, *suspect))
             suspect = None
-        records.append(record)
+            records.append(record)
+        else:
+            if suspect:
+                damage.append(_describe(path, *suspect))
+            suspect = (where, line)
+        where += len(line) + 1
     if suspect:
         damage.append(_describe(path, *suspect))
-    return Reading(tuple(records), tuple(damage), start + offset, len(data) - offset)
+    if _is_whole(torn, path):
+        damage.append(_describe(path, where, torn))
+    return Reading(tuple(records), tuple(damage), where, len(torn))
 
 
-def _torn_nbytes(file: Appender) -> int:
+def _counts(record: Record, suspect: bytes, path: str) -> bool:
+    """Returns whether a line says that the one before it is a torn tail; else that is damage."""
+    counted = record.get("t") == "torn" and record.get("nbytes") == len(suspect)
+    return counted and not _is_whole(suspect, path)
+
+
+def _torn_nbytes(file: Appender, path: str) -> int:
     """Returns the bytes behind the last line feed; more are read while none was found."""
     nbytes = _TAIL_NBYTES
     while True:
@@ -153,14 +225,34 @@ def _torn_nbytes(file: Appender) -> int:
         end = tail.rfind(b"\n") + 1
         if end or len(tail) < nbytes:
             return len(tail) - end
+        if nbytes > MAX_LINE_NBYTES:
+            raise _too_long(path)
         nbytes *= 8
 
 
-def _lines(data: bytes) -> Iterator[bytes]:
-    begin = 0
-    while (end := data.find(b"\n", begin)) >= 0:
-        yield data[begin:end]
-        begin = end + 1
+def _lines(pieces: Iterator[bytes], path: str) -> Iterator[tuple[bytes, bool]]:
+    """Yields lines without their line feeds; the last one, where it has none, as not ended."""
+    rest: list[bytes] = []
+    length = 0
+    for piece in pieces:
+        begin = 0
+        while (end := piece.find(b"\n", begin)) >= 0:
+            yield b"".join((*rest, piece[begin:end])), True
+            rest, length, begin = [], 0, end + 1
+        if begin < len(piece):
+            rest.append(piece[begin:])
+            length += len(rest[-1])
+        if length > MAX_LINE_NBYTES:
+            raise _too_long(path)
+    if rest:
+        yield b"".join(rest), False
+
+
+def _too_long(path: str) -> FormatError:
+    return FormatError(
+        f"{path} has a line of more than {MAX_LINE_NBYTES} bytes",
+        hint="it was not written by Holdfast: restore it from a copy, or remove it",
+    )
 
 
 def _decode_line(line: bytes, path: str) -> Record | None:
@@ -175,5 +267,10 @@ def _decode_line(line: bytes, path: str) -> Record | None:
     return record if isinstance(record, dict) and isinstance(record.get("t"), str) else None
 
 
-def _describe(path: str, offset: int, nbytes: int) -> str:
-    return f"{path}: the line at byte {offset} ({nbytes} bytes) does not match its digest"
+def _is_whole(tail: bytes, path: str) -> bool:
+    """Returns whether what looks torn is a whole line whose line feed became another byte."""
+    return tail[-2:-1] == b"}" and _decode_line(tail[:-1], path) is not None
+
+
+def _describe(path: str, offset: int, line: bytes) -> str:
+    return f"{path}: the line at byte {offset} ({len(line)} bytes) does not match its digest"

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
 
 from holdfast.engine import names
-from holdfast.engine.sealed import decode_metrics, encode_numbers, seal, unseal
+from holdfast.engine.members import integer, moment, size, text_list, typed
+from holdfast.engine.sealed import check_nesting, decode_metrics, encode_numbers, seal, unseal
 from holdfast.errors import ConfigError, FormatError
 from holdfast.model import KINDS, CheckpointInfo, CheckpointRecord, Kind, Metrics
 
-T = TypeVar("T")
-
 FORMAT: Final = 1
-MAX_NBYTES: Final = 1 << 30
-#: What an index can hold, and a calendar show.
-_INTEGERS: Final = 1 << 63
-_YEAR_10000: Final = 253_402_300_800.0
+#: Parsed, it takes up to some thirty times as much memory.
+MAX_NBYTES: Final = 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +130,12 @@ class Manifest:
 
 
 def encode(manifest: Manifest) -> bytes:
-    """Returns the bytes of ``manifest.json``."""
-    return seal(
+    """Returns the bytes of ``manifest.json``.
+
+    Raises:
+        ConfigError: They are more than a reader takes.
+    """
+    data = seal(
         {
             "format": FORMAT,
             "id": manifest.id,
@@ -157,6 +158,12 @@ def encode(manifest: Manifest) -> bytes:
             "items": {name: _encode_item(item) for name, item in manifest.items.items()},
         }
     )
+    if len(data) > MAX_NBYTES:
+        raise ConfigError(
+            f"the manifest of {manifest.id} would have {len(data)} bytes, and {MAX_NBYTES} is most",
+            hint="keep long lists of numbers and large metadata in arrays",
+        )
+    return data
 
 
 def decode(data: bytes, *, run: str, checkpoint_id: str, path: str) -> Manifest:
@@ -221,27 +228,29 @@ def _encode_item(item: StoredItem) -> dict[str, object]:
 
 
 def _interpret(members: Mapping[str, Any], path: str) -> Manifest:
-    if members["kind"] not in KINDS:
+    if typed(members["kind"], str) not in KINDS:
         raise ValueError(f"unknown kind {members['kind']!r}")
+    for name in ("metadata", "config"):
+        check_nesting(typed(members[name], dict), what=f"{path}: its {name}")
     epoch = members["epoch"]
     return Manifest(
-        id=_typed(members["id"], str),
-        run=names.check_run(_typed(members["run"], str)),
-        step=_size(members["step"]),
-        epoch=None if epoch is None else _integer(epoch),
-        created_at=_moment(members["created_at"]),
-        reason=_typed(members["reason"], str),
+        id=typed(members["id"], str),
+        run=names.check_run(typed(members["run"], str)),
+        step=size(members["step"]),
+        epoch=None if epoch is None else integer(epoch),
+        created_at=moment(members["created_at"]),
+        reason=typed(members["reason"], str),
         kind=members["kind"],
-        generation=_size(members["generation"]),
-        thinned=tuple(_typed(name, str) for name in _typed(members["thinned"], list)),
-        parent=None if members["parent"] is None else _typed(members["parent"], str),
+        generation=size(members["generation"]),
+        thinned=text_list(members["thinned"]),
+        parent=None if members["parent"] is None else typed(members["parent"], str),
         metrics=decode_metrics(members["metrics"], path=path),
-        metadata=_typed(members["metadata"], dict),
-        config=_typed(members["config"], dict),
-        awaiting=tuple(_typed(name, str) for name in _typed(members["awaiting"], list)),
-        nbytes=_size(members["nbytes"]),
-        stored_nbytes=_size(members["stored_nbytes"]),
-        journal_nbytes=_size(members["journal_nbytes"]),
+        metadata=members["metadata"],
+        config=members["config"],
+        awaiting=text_list(members["awaiting"]),
+        nbytes=size(members["nbytes"]),
+        stored_nbytes=size(members["stored_nbytes"]),
+        journal_nbytes=size(members["journal_nbytes"]),
         items={
             names.check_item(name): _decode_item(item) for name, item in members["items"].items()
         },
@@ -256,47 +265,25 @@ def _decode_item(members: Mapping[str, Any]) -> StoredItem:
             StoredShard(
                 names.check_file(shard["file"]),
                 names.check_digest(shard["shard"]),
-                _size(shard["nbytes"]),
+                size(shard["nbytes"]),
             )
             for shard in members["shards"]
         ),
-        nbytes=_size(members["nbytes"]),
-        finite=_typed(members["finite"], bool),
-        parameters=_typed(members["parameters"], bool),
+        nbytes=size(members["nbytes"]),
+        finite=typed(members["finite"], bool),
+        parameters=typed(members["parameters"], bool),
         index=None
         if index is None
         else IndexFile(
             names.check_file(index["file"]),
-            _size(index["nbytes"]),
+            _index_size(index["nbytes"]),
             names.check_digest(index["blake3"]),
         ),
     )
 
 
-def _typed(value: object, kind: type[T]) -> T:
-    if type(value) is not kind:
-        raise TypeError(f"{value!r:.40} is not {kind.__name__}")
-    return value
-
-
-def _integer(value: object) -> int:
-    number = _typed(value, int)
-    if not -_INTEGERS <= number < _INTEGERS:
-        raise ValueError(f"{number:.3e} does not fit into 64 bits")
-    return number
-
-
-def _size(value: object) -> int:
-    number = _integer(value)
-    if number < 0:
-        raise ValueError(f"{number} is negative")
-    return number
-
-
-def _moment(value: object) -> float:
-    if type(value) not in (int, float):
-        raise TypeError(f"{value!r:.40} is no time")
-    moment = float(cast("float", value))
-    if not 0 <= moment < _YEAR_10000:
-        raise ValueError(f"{moment} is no time")
-    return moment
+def _index_size(value: object) -> int:
+    nbytes = size(value)
+    if nbytes > MAX_NBYTES:
+        raise ValueError(f"an index of {nbytes} bytes")
+    return nbytes

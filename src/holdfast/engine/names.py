@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeGuard
 
 from holdfast.errors import ConfigError, FormatError
 
 _RUN_PART: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", re.ASCII)
 _ITEM: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}", re.ASCII)
-_ID: Final = re.compile(r"(?P<folder>.+)_\d{8}_\d{6}(-\d+)?", re.ASCII)
-_FILE: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.safetensors(\.index\.json)?", re.ASCII)
+_ID: Final = re.compile(
+    r"(?P<folder>[A-Za-z0-9_-][A-Za-z0-9._+-]{0,199})_\d{8}_\d{6}(-\d{1,20})?", re.ASCII
+)
+#: Shorter than any medium's limit on names, a temporary name's addition included.
+_FILE: Final = re.compile(
+    r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,149}\.safetensors(\.index\.json)?", re.ASCII
+)
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_RUN: Final = 200
 
@@ -23,11 +28,7 @@ LOCK: Final = "lock"
 
 def check_run(name: object) -> str:
     """Returns a run's name; raises `ConfigError` for one that is not allowed."""
-    if (
-        not isinstance(name, str)
-        or len(name) > _MAX_RUN
-        or not all(map(_RUN_PART.fullmatch, name.split("/")))
-    ):
+    if not isinstance(name, str) or not _is_run(name):
         raise ConfigError(
             f"{name!r} cannot be the name of a run",
             hint="use letters, digits, '.', '_', '-', and '/' to nest; no part empty or "
@@ -36,9 +37,18 @@ def check_run(name: object) -> str:
     return name
 
 
+def _is_run(name: str) -> bool:
+    return len(name) <= _MAX_RUN and all(map(_RUN_PART.fullmatch, name.split("/")))
+
+
+def is_item(name: object) -> TypeGuard[str]:
+    """Returns whether something can be the name of an item."""
+    return isinstance(name, str) and _ITEM.fullmatch(name) is not None
+
+
 def check_item(name: object) -> str:
     """Returns an item's name; raises `ConfigError` for one that is not allowed."""
-    if not isinstance(name, str) or not _ITEM.fullmatch(name):
+    if not is_item(name):
         raise ConfigError(
             f"{name!r} cannot be the name of an item",
             hint="use up to 100 letters, digits, '.', '_', '-', not starting with '.'",
@@ -66,6 +76,11 @@ def run_of_folder(folder: str) -> str:
     return folder.replace("+", "/")
 
 
+def is_run_folder(folder: str) -> bool:
+    """Returns whether a name in ``runs/`` is one that a run's folder can have."""
+    return "/" not in folder and _is_run(run_of_folder(folder))
+
+
 def folder_of_checkpoint(run: str, checkpoint_id: str) -> str:
     """Returns the path of a checkpoint's folder, relative to the store."""
     return f"{folder_of_run(run)}/{checkpoint_id}"
@@ -78,7 +93,7 @@ def run_of_id(checkpoint_id: str) -> str:
         FormatError: It has not the form of an id.
     """
     match = _ID.fullmatch(checkpoint_id)
-    if match is None or "/" in checkpoint_id:
+    if match is None:
         raise FormatError(
             f"{checkpoint_id!r} is not the id of a checkpoint",
             hint="ids read like digits_20251031_142530",
@@ -92,7 +107,7 @@ def run_of_id(checkpoint_id: str) -> str:
 
 def is_id(text: str) -> bool:
     """Returns whether a text has the form of a checkpoint's id."""
-    return _ID.fullmatch(text) is not None and "/" not in text and "@" not in text
+    return _ID.fullmatch(text) is not None
 
 
 def belongs(checkpoint_id: str, run: str) -> bool:

@@ -25,12 +25,14 @@ from holdfast.storage.openfiles import OpenFile
 __all__ = [
     "Located",
     "Progress",
+    "header_of",
+    "index_error",
     "locate",
+    "missing",
     "read_header",
     "read_manifest",
     "read_tensors",
     "stored_item",
-    "verify",
 ]
 
 
@@ -59,7 +61,7 @@ def read_header(storage: LocalStorage, folder: str, shard: StoredShard) -> Heade
         IntegrityError, FormatError: It is damaged, or not in this format.
     """
     with storage.reading(f"{folder}/{shard.file}") as file:
-        return _header(file, shard)
+        return header_of(file, shard)
 
 
 def locate(storage: LocalStorage, manifest: Manifest, item: str) -> dict[str, Located]:
@@ -75,7 +77,7 @@ def locate(storage: LocalStorage, manifest: Manifest, item: str) -> dict[str, Lo
         try:
             header = read_header(storage, manifest.folder, shard)
         except FileNotFoundError:
-            raise _missing(path) from None
+            raise missing(path) from None
         found = {
             entry.name: Located(path, header.data_start + entry.begin, entry)
             for entry in header.tensors
@@ -126,65 +128,23 @@ def read_tensors(storage: LocalStorage, wanted: Iterable[tuple[Located, Target]]
         fill(Wanted(place, files[place.path], target) for place, target in work)
 
 
-def verify(
-    storage: LocalStorage, manifest: Manifest, *, progress: Progress
-) -> Iterator[HoldfastError]:
-    """Reads all of a checkpoint and yields what is wrong with it, one error per file or tensor.
-
-    Args:
-        storage: The store's files.
-        manifest: The checkpoint.
-        progress: Called with bytes of tensors as they are read, from the calling thread.
-    """
-    # What was found, by its place: path, offset and name; headers and missing files come first.
-    found: dict[tuple[str, int, str], HoldfastError] = {}
-    paths: list[str] = []
-    with ExitStack() as stack:
-        wanted: list[Wanted] = []
-        for item in manifest.items.values():
-            for shard in item.shards:
-                path = f"{manifest.folder}/{shard.file}"
-                paths.append(path)
-                try:
-                    file = stack.enter_context(storage.reading(path))
-                    wanted += _all_of(_header(file, shard), file)
-                except FileNotFoundError:
-                    found[path, -1, ""] = _missing(path)
-                except HoldfastError as error:
-                    found[path, -1, ""] = error
-            if item.index:
-                path = f"{manifest.folder}/{item.index.file}"
-                paths.append(path)
-                wrong = _index_error(storage, path, item.index)
-                if wrong is not None:
-                    found[path, -1, ""] = wrong
-
-        def failed(place: Located, error: IntegrityError) -> None:
-            found[place.path, place.offset, place.entry.name] = error
-
-        fill(wanted, failed=failed, progress=progress)
-    order = {path: number for number, path in enumerate(paths)}
-    yield from (found[key] for key in sorted(found, key=lambda key: (order[key[0]], *key[1:])))
-
-
-def _all_of(header: Header, file: OpenFile) -> list[Wanted]:
-    return [
-        Wanted(Located(file.path, header.data_start + entry.begin, entry), file, None)
-        for entry in header.tensors
-    ]
-
-
-def _index_error(storage: LocalStorage, path: str, index: IndexFile) -> HoldfastError | None:
+def index_error(storage: LocalStorage, path: str, index: IndexFile) -> HoldfastError | None:
+    """Returns what is wrong with an item's index file; None where it is sound."""
     try:
         content = storage.read(path, limit=index.nbytes)
     except FileNotFoundError:
-        return _missing(path)
+        return missing(path)
     except HoldfastError as error:
         return error
     return None if blake3(content).hexdigest() == index.digest else _damaged(path)
 
 
-def _header(file: OpenFile, shard: StoredShard) -> Header:
+def header_of(file: OpenFile, shard: StoredShard) -> Header:
+    """Returns the header of an open file, checked against the shard that it should be.
+
+    Raises:
+        IntegrityError, FormatError: It is damaged, or not in this format.
+    """
     if file.nbytes != shard.nbytes:
         raise IntegrityError(
             f"{file.path} has {file.nbytes} bytes instead of {shard.nbytes}",
@@ -198,7 +158,8 @@ def _header(file: OpenFile, shard: StoredShard) -> Header:
     return decode_header(bytes(data), file_nbytes=file.nbytes, shard=shard.shard, path=file.path)
 
 
-def _missing(path: str) -> IntegrityError:
+def missing(path: str) -> IntegrityError:
+    """Returns the error for a file that a manifest names and that is not there."""
     return IntegrityError(
         f"{path} is missing", hint="use another checkpoint or a mirror", path=path
     )
@@ -220,5 +181,5 @@ def _open_files(storage: LocalStorage, paths: set[str]) -> Iterator[Mapping[str,
             try:
                 files[path] = stack.enter_context(storage.reading(path))
             except FileNotFoundError:
-                raise _missing(path) from None
+                raise missing(path) from None
         yield files

@@ -258,14 +258,21 @@ def _tensor(name: str, entry: dict[str, Any], digest: object) -> TensorEntry:
         raise ValueError(f"{name!r} has other members than {sorted(_MEMBERS)}")
     begin, end = entry["data_offsets"]
     shape = tuple(entry["shape"])
-    for extent in (begin, end, *shape):
-        if type(extent) is not int or extent < 0:
-            raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
-    # Bounded before they are multiplied: a product of a million extents takes minutes.
-    if len(shape) > _MAX_DIMENSIONS or max(shape, default=0) >= _MAX_NBYTES:
-        raise ValueError(f"{name!r} has a shape beyond what the format allows")
+    check_extents(name, shape, begin, end)
     if end - begin != math.prod(shape) * ITEM_NBYTES[entry["dtype"]]:
         raise ValueError(f"{name!r} has {end - begin} bytes, not what its shape says")
     if not isinstance(digest, str) or len(digest) != _DIGEST_DIGITS:
         raise ValueError(f"{name!r} has no digest")
     return TensorEntry(name, entry["dtype"], shape, digest, end - begin, begin)
+
+
+def check_extents(name: str, shape: Sequence[object], begin: object, end: object) -> None:
+    """Raises `ValueError` where a shape or offsets are no sizes, or beyond what the format allows.
+
+    They are bounded before they are multiplied: a product of a million extents takes minutes.
+    """
+    if len(shape) > _MAX_DIMENSIONS:
+        raise ValueError(f"{name!r} has {len(shape)} dimensions")
+    for extent in (begin, end, *shape):
+        if type(extent) is not int or not 0 <= extent < _MAX_NBYTES:
+            raise ValueError(f"{name!r} has a shape or offsets that are no sizes")

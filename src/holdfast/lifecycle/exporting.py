@@ -27,6 +27,8 @@ DESCRIPTION: Final = "checkpoint.json"
 SHARD_NBYTES: Final = 5 * 10**9
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: Bytes of a name, on nearly every medium.
+_MAX_NAME: Final = 255
 _MODEL: Final = "model"
 #: Where people keep what a Hugging Face `config.json` holds.
 _MODEL_CONFIGS: Final = ("config.json", "model_config", "hf_config")
@@ -210,6 +212,10 @@ def _write_json(path: Path, value: object) -> None:
 
 
 def _require_free(path: Path) -> None:
+    if "\0" in str(path) or len(os.fsencode(path.name)) > _MAX_NAME:
+        raise ConfigError(
+            f"{str(path)!r:.300} cannot be the name of a file", hint="choose a shorter, plain one"
+        )
     if os.path.lexists(path):
         raise ConfigError(f"{path} exists already", hint="choose a path that does not exist yet")
     if not path.parent.is_dir():
@@ -221,7 +227,7 @@ def _require_free(path: Path) -> None:
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
     """Gives a name beside a path, and takes away what is left under it."""
-    target = path.with_name(f".{path.name}.tmp-{secrets.token_hex(4)}")
+    target = path.with_name(f".{path.name[: _MAX_NAME // 4]}.tmp-{secrets.token_hex(4)}")
     try:
         yield target
     except OSError as error:

@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final, cast, get_args
 
 from holdfast.engine import names
 from holdfast.engine.journal import Journal, Record
-from holdfast.engine.sealed import decode_metrics
-from holdfast.errors import FormatError
-from holdfast.model import CheckpointInfo, Decision, Fate, RunInfo, StepRow
+from holdfast.engine.members import integer, moment, optional, size, text_list, typed
+from holdfast.engine.sealed import check_nesting, decode_metrics
+from holdfast.errors import ConfigError, FormatError, IntegrityError
+from holdfast.model import (
+    KINDS,
+    CheckpointInfo,
+    Decision,
+    Fate,
+    Kind,
+    Mode,
+    RunInfo,
+    RunStatus,
+    StepRow,
+)
 
 _log = logging.getLogger("holdfast")
 
+#: What is said of a decision whose plan gave no reason.
+NO_REASON: Final = "no reason was noted"
+
 #: What a line with the right digest and the wrong content can lead to.
-_MALFORMED = (KeyError, TypeError, ValueError, AttributeError, OverflowError, FormatError)
+_MALFORMED = (
+    KeyError, TypeError, ValueError, AttributeError, OverflowError, ConfigError, FormatError,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -48,6 +64,7 @@ class RunHistory:
         pinned: Ids of pinned checkpoints.
         tags: Checkpoint id to its tags.
         damaged: Checkpoint id to why a verification called it damaged.
+        verified: Checkpoint id to when it was last read in full and found sound.
         open_plan: A clean-up that was interrupted.
         resumed_from: Id that the last resume went on from; None for a start from nothing.
         damage: Sentences about damaged lines.
@@ -56,6 +73,7 @@ class RunHistory:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
         self._offset = 0
+        self._alien = False
         self.run: RunInfo | None = None
         self.final = False
         self.saves: dict[str, SaveNote] = {}
@@ -64,6 +82,7 @@ class RunHistory:
         self.pinned: set[str] = set()
         self.tags: dict[str, set[str]] = {}
         self.damaged: dict[str, str] = {}
+        self.verified: dict[str, float] = {}
         self.reports: dict[str, dict[str, float]] = {}
         self.open_plan = OpenPlan()
         self.resumed_from: str | None = None
@@ -79,18 +98,34 @@ class RunHistory:
         """Reads what was appended since, by any process; returns itself."""
         reading = self._journal.read(start=self._offset)
         self._offset = max(self._offset, reading.nbytes)
-        for sentence in reading.damage:
+        # The end of a journal is read again each time, until a line feed ends it.
+        fresh = [sentence for sentence in reading.damage if sentence not in self.damage]
+        for sentence in fresh:
             _log.warning("%s", sentence)
-        self.damage.extend(reading.damage)
+        self.damage.extend(fresh)
         for record in reading.records:
             apply = _APPLY.get(record["t"])
-            if apply is None:
+            if apply is None or self._is_alien(record):
                 continue
             try:
                 apply(self, record)
             except _MALFORMED as error:
                 self.damage.append(f"{self._journal.path}: a {record['t']!r} line: {error}")
             self._news.update(_checkpoints_in(record))
+        return self
+
+    def refresh_readable(self) -> RunHistory:
+        """Does what `refresh` does, and takes a journal that cannot be read as one more damage.
+
+        For looking at a store as a whole, which one unreadable journal must not hinder. Whoever
+        decides what is deleted uses `refresh`: the pins that it cannot see would not protect.
+        """
+        try:
+            self.refresh()
+        except (IntegrityError, FormatError) as error:
+            if error.message not in self.damage:
+                _log.warning("%s", error)
+                self.damage.append(error.message)
         return self
 
     def take_news(self) -> set[str]:
@@ -101,11 +136,14 @@ class RunHistory:
     def overlay(self, info: CheckpointInfo) -> CheckpointInfo:
         """Returns a manifest's description with what was said of the checkpoint later."""
         late = self.reports.get(info.id)
+        tags = self.tags.get(info.id, set())
+        # Behind a damaged line there may be a pin, or a tag: what the catalog knows still protects.
+        doubt = bool(self.damage)
         return replace(
             info,
             metrics={**info.metrics, **late} if late else info.metrics,
-            pinned=info.id in self.pinned,
-            tags=tuple(sorted(self.tags.get(info.id, ()))),
+            pinned=info.id in self.pinned or (doubt and info.pinned),
+            tags=tuple(sorted(tags.union(info.tags) if doubt else tags)),
             # A manifest that cannot be read is damage that no line tells of.
             damaged=info.damaged or info.id in self.damaged,
         )
@@ -116,85 +154,121 @@ class RunHistory:
         base = note.info.metrics if note else {}
         return {**base, **self.reports.get(checkpoint_id, {})}
 
+    def spared(self, checkpoint_id: str, *, at: float) -> Decision:
+        """Returns the decision that keeps what a plan meant to take, for more was said of it."""
+        note = self.saves.get(checkpoint_id)
+        why = "pinned, tagged or scored since the clean-up was planned: it stays"
+        return Decision(at, "kept", why, note.info.step if note else -1, checkpoint_id)
+
+    def _is_alien(self, record: Record) -> bool:
+        """Returns whether a line belongs to another run: each opening says whose journal it is."""
+        if record["t"] == "run" and "/" in self._journal.path:
+            own = names.run_of_folder(self._journal.path.split("/")[-2])
+            alien = record.get("name") != own
+            if alien and not self._alien:
+                said = f"{record.get('name')!r:.80}"
+                self.damage.append(f"{self._journal.path} holds lines of the run {said}")
+            self._alien = alien
+        return self._alien
+
     # -- one method per kind of line ---------------------------------------------------------
 
     def _run(self, record: Record) -> None:
-        self.final = False
-        created_at = self.run.created_at if self.run else float(record["created_at"])
-        self.run = RunInfo(
-            name=record["name"],
-            created_at=created_at,
+        created_at = moment(record["created_at"])
+        info = RunInfo(
+            name=names.check_run(record["name"]),
+            created_at=self.run.created_at if self.run else created_at,
             status="running",
-            metric=record.get("metric"),
-            mode=record.get("mode"),
-            config=dict(record.get("config") or {}),
-            policies=dict(record.get("policies") or {}),
-            parent=record.get("parent"),
-            environment=dict(record.get("environment") or {}),
+            metric=optional(record.get("metric"), str),
+            mode=cast("Mode | None", _one_of(record.get("mode"), (*get_args(Mode), None))),
+            config=_attached(record, "config"),
+            policies={n: typed(p, str) for n, p in _attached(record, "policies").items()},
+            parent=optional(record.get("parent"), str),
+            environment=_attached(record, "environment"),
         )
+        self.final, self.run = False, info
 
     def _status(self, record: Record) -> None:
+        status = cast("RunStatus", _one_of(record["status"], get_args(RunStatus)))
         self.final = bool(record.get("final"))
         if self.run is not None:
-            self.run = replace(self.run, status=record["status"])
+            self.run = replace(self.run, status=status)
 
     def _resumed(self, record: Record) -> None:
-        last = int(record["step"])
-        self.resumed_from = record["id"]
+        last, resumed_from = integer(record["step"]), optional(record["id"], str)
+        self.resumed_from = resumed_from
         self.steps = [row for row in self.steps if row.step <= last]
 
     def _steps(self, record: Record) -> None:
-        for step, at, epoch, metrics, saved, reason in record["rows"]:
+        for step, at, epoch, metrics, saved, reason in typed(record["rows"], list):
             values = decode_metrics(metrics, path=self._journal.path)
-            whole = None if epoch is None else int(epoch)
-            row = StepRow(int(step), float(at), values, whole, bool(saved), str(reason))
+            whole = None if epoch is None else integer(epoch)
+            row = StepRow(size(step), moment(at), values, whole, bool(saved), typed(reason, str))
             self.steps.append(row)
 
     def _save(self, record: Record) -> None:
+        epoch = record.get("epoch")
         info = CheckpointInfo(
-            id=record["id"],
+            id=_id(record),
             run=self.run.name if self.run else "",
-            step=int(record["step"]),
-            created_at=float(record["created_at"]),
+            step=size(record["step"]),
+            created_at=moment(record["created_at"]),
             metrics=decode_metrics(record["metrics"], path=self._journal.path),
-            kind=record["kind"],
-            awaiting=tuple(record.get("awaiting") or ()),
-            epoch=record.get("epoch"),
-            reason=record["reason"],
-            parent=record.get("parent"),
+            kind=cast("Kind", _one_of(record["kind"], KINDS)),
+            awaiting=text_list(record.get("awaiting") or []),
+            epoch=None if epoch is None else integer(epoch),
+            reason=typed(record["reason"], str),
+            parent=optional(record.get("parent"), str),
         )
         self.saves[info.id] = SaveNote(info)
         self._decide(record, "saved", info.id, info.reason)
 
     def _failed(self, record: Record) -> None:
-        note = self.saves.get(record["id"])
+        checkpoint_id, error = _id(record), typed(record["error"], str)
+        note = self.saves.get(checkpoint_id)
         if note is not None:
             note.failed = True
-        self._decide(record, "failed", record["id"], record["error"])
+        self._decide(record, "failed", checkpoint_id, error)
 
     def _report(self, record: Record) -> None:
         values = decode_metrics(record["metrics"], path=self._journal.path)
-        self.reports.setdefault(record["id"], {}).update(values)
-        self._reconsider(record["id"])
+        checkpoint_id = _id(record)
+        self.reports.setdefault(checkpoint_id, {}).update(values)
+        self._reconsider(checkpoint_id)
 
     def _pin(self, record: Record) -> None:
-        self.pinned.add(record["id"])
+        self.pinned.add(_id(record))
 
     def _unpin(self, record: Record) -> None:
-        self.pinned.discard(record["id"])
+        self.pinned.discard(_id(record))
 
     def _tag(self, record: Record) -> None:
-        self.tags.setdefault(record["id"], set()).update(record["tags"])
-        self._reconsider(record["id"])
+        checkpoint_id, tags = _id(record), text_list(record["tags"])
+        self.tags.setdefault(checkpoint_id, set()).update(map(names.check_tag, tags))
+        self._reconsider(checkpoint_id)
 
     def _untag(self, record: Record) -> None:
-        self.tags.get(record["id"], set()).difference_update(record["tags"])
+        self.tags.get(_id(record), set()).difference_update(text_list(record["tags"]))
 
     def _damaged(self, record: Record) -> None:
-        self.damaged[record["id"]] = record["reason"]
+        checkpoint_id = _id(record)
+        self.damaged[checkpoint_id] = typed(record["reason"], str)
+        self.verified.pop(checkpoint_id, None)
 
     def _healthy(self, record: Record) -> None:
-        self.damaged.pop(record["id"], None)
+        checkpoint_id, at = _id(record), moment(record["at"])
+        self.damaged.pop(checkpoint_id, None)
+        self.verified[checkpoint_id] = at
+
+    def _verified(self, record: Record) -> None:
+        at = moment(record["at"])
+        for checkpoint_id in _ids(record["ids"]):
+            # Found damaged by another process while this one read it: that is the later word.
+            if checkpoint_id not in self.damaged:
+                self.verified[checkpoint_id] = at
+
+    def _cut(self, record: Record) -> None:
+        self.damage.append(f"{self._journal.path} had {size(record['nbytes'])} bytes: it was cut")
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""
@@ -206,54 +280,86 @@ class RunHistory:
                 self.saves[checkpoint_id].deleted = False
 
     def _plan(self, record: Record) -> None:
-        for checkpoint_id in (*record["deleted"], *record["thinned"]):
-            if not names.is_id(checkpoint_id):
-                # A deletion goes by these: none may lead out of the run's folder.
-                raise ValueError(f"{checkpoint_id!r} is not the id of a checkpoint")
+        deleted, thinned = _ids(record["deleted"]), _thinned(record["thinned"])
+        reasons = [*self._reasons(record, "deleted", deleted)]
+        reasons += self._reasons(record, "thinned", thinned)
         self.open_plan = OpenPlan(
-            deleted=tuple({*self.open_plan.deleted, *record["deleted"]}),
-            thinned={
-                **self.open_plan.thinned,
-                **{i: tuple(items) for i, items in record["thinned"].items()},
-            },
+            deleted=tuple({*self.open_plan.deleted, *deleted}),
+            thinned={**self.open_plan.thinned, **thinned},
         )
-        for checkpoint_id in record["deleted"]:
-            self._decide_all(record, "deleted", checkpoint_id)
+        self.decisions += reasons
+        for checkpoint_id in deleted:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
-        for checkpoint_id in record["thinned"]:
-            self._decide_all(record, "thinned", checkpoint_id)
 
     def _applied(self, record: Record) -> None:
-        spared = record.get("spared") or ()
+        spared, deleted = _ids(record.get("spared") or []), _ids(record["deleted"])
+        thinned = _ids(record["thinned"])
         for checkpoint_id in spared:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
-        for checkpoint_id in record["deleted"]:
+            self.decisions.append(self.spared(checkpoint_id, at=moment(record["at"])))
+        for checkpoint_id in deleted:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
-        done = {*record["deleted"], *spared}
+        done = {*deleted, *spared}
         self.open_plan = OpenPlan(
             deleted=tuple(i for i in self.open_plan.deleted if i not in done),
             thinned={
                 i: items
                 for i, items in self.open_plan.thinned.items()
-                if i not in record["thinned"] and i not in done
+                if i not in thinned and i not in done
             },
         )
 
     def _kept(self, record: Record) -> None:
-        for checkpoint_id in record["reasons"]:
-            self._decide_all(record, "kept", checkpoint_id)
+        self.decisions += self._reasons(record, "kept", _ids(list(record["reasons"])))
 
-    def _decide_all(self, record: Record, fate: Fate, checkpoint_id: str) -> None:
-        sentences = record["reasons"].get(checkpoint_id) or ["no reason was noted"]
-        self._decide(record, fate, checkpoint_id, "; ".join(sentences))
+    def _reasons(self, record: Record, fate: Fate, ids: Iterable[str]) -> list[Decision]:
+        said = typed(record["reasons"], dict)
+        return [
+            self._decision(record, fate, i, "; ".join(text_list(said.get(i) or [NO_REASON])))
+            for i in ids
+        ]
 
     def _decide(self, record: Record, fate: Fate, checkpoint_id: str, reason: str) -> None:
+        self.decisions.append(self._decision(record, fate, checkpoint_id, reason))
+
+    def _decision(self, record: Record, fate: Fate, checkpoint_id: str, reason: str) -> Decision:
         note = self.saves.get(checkpoint_id)
-        step = note.info.step if note else int(record.get("step", -1))
-        self.decisions.append(Decision(float(record["at"]), fate, reason, step, checkpoint_id))
+        step = note.info.step if note else integer(record.get("step", -1))
+        return Decision(moment(record["at"]), fate, reason, step, checkpoint_id)
+
+
+def _id(record: Record) -> str:
+    return _checked_id(record["id"])
+
+
+def _checked_id(text: object) -> str:
+    """Returns an id: a deletion goes by it, and none may lead out of the run's folder."""
+    if not names.is_id(typed(text, str)):
+        raise ValueError(f"{text!r:.80} is not the id of a checkpoint")
+    return cast("str", text)
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    return tuple(map(_checked_id, typed(value, list)))
+
+
+def _thinned(value: object) -> dict[str, tuple[str, ...]]:
+    return {_checked_id(i): text_list(items) for i, items in typed(value, dict).items()}
+
+
+def _one_of(value: object, known: tuple[object, ...]) -> object:
+    if value not in known:
+        raise ValueError(f"{value!r:.80} is none of {', '.join(map(str, known))}")
+    return value
+
+
+def _attached(record: Record, name: str) -> dict[str, Any]:
+    value: dict[str, Any] = typed(record.get(name) or {}, dict)
+    check_nesting(value, what=name)
+    return value
 
 
 def _checkpoints_in(record: Record) -> list[str]:
@@ -279,6 +385,8 @@ _APPLY: Mapping[str, Callable[[RunHistory, Mapping[str, Any]], None]] = {
     "untag": RunHistory._untag,
     "damaged": RunHistory._damaged,
     "healthy": RunHistory._healthy,
+    "verified": RunHistory._verified,
+    "cut": RunHistory._cut,
     "plan": RunHistory._plan,
     "applied": RunHistory._applied,
     "kept": RunHistory._kept,

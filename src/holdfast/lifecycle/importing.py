@@ -7,14 +7,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 from holdfast import frameworks, tree
-from holdfast.engine.sealed import decode_metrics, parse_strict
+from holdfast.engine.names import is_item
+from holdfast.engine.sealed import check_nesting, decode_metrics, parse_strict
 from holdfast.engine.shardfile import TensorEntry
 from holdfast.errors import ConfigError, FormatError
 from holdfast.lifecycle.exporting import DESCRIPTION
-from holdfast.lifecycle.plainfiles import read_tensors
+from holdfast.lifecycle.plainfiles import open_plain, read_tensors
 from holdfast.model import KINDS, Kind
 
 _MODEL: Final = "model"
@@ -26,6 +27,13 @@ _WEIGHTS: Final = ("model.safetensors", "pytorch_model.bin")
 _STATE_DICT: Final = re.compile(r"_?state_?dict$", re.IGNORECASE)
 _NO_NAME: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _STEPS: Final = ("step", "global_step", "iteration")
+
+#: What a file in a description may be called: no medium takes longer names.
+_MAX_NAME: Final = 255
+#: What an index, a configuration or a description may have.
+_JSON_NBYTES: Final = 64 << 20
+#: What an index holds.
+_INTEGERS: Final = 1 << 63
 
 #: safetensors dtype to torch's name of it.
 _TENSORS: Final[Mapping[str, str]] = {
@@ -149,18 +157,23 @@ def _weights(folder: Path) -> object:
         )
     if len(files) == 1:
         return _plain_tensors(files[0])
-    return {_item_name(file.stem): _plain_tensors(file) for file in files}
+    items: dict[str, object] = {}
+    for file in files:
+        _add(items, file.stem, _plain_tensors(file), folder)
+    return items
 
 
 def _indexed(index: Path) -> dict[str, object]:
     """Returns the tensors of all files that an index names."""
     weight_map = _object(_json(index), "weight_map", index)
-    files = sorted({str(file) for file in weight_map.values()})
+    if not all(isinstance(file, str) for file in weight_map.values()):
+        raise FormatError(f"{index} names files that are no names", hint="fetch it again")
+    files = sorted(set(weight_map.values()))
     state: dict[str, object] = {}
     for name in files:
-        if Path(name).name != name or name.startswith("."):
+        if Path(name).name != name or name.startswith(".") or len(name) > _MAX_NAME:
             raise FormatError(
-                f"{index} names the file {name!r}, which lies elsewhere", hint="do not use it"
+                f"{index} names the file {name!r:.300}, which lies elsewhere", hint="do not use it"
             )
         file = index.parent / name
         if not file.is_file():
@@ -181,6 +194,11 @@ def _exported(folder: Path, described: Mapping[str, Any]) -> Foreign:
     """Returns an export of ours as it was: the description holds what is no tensor."""
     items: dict[str, object] = {}
     for name, member in _object(described, "items", folder).items():
+        if not is_item(name):
+            raise FormatError(
+                f"{folder / DESCRIPTION} names the item {name!r:.300}, which is no name of one",
+                hint="do not use it",
+            )
         file = member.get("file") if isinstance(member, dict) else None
         if not isinstance(member, dict) or file not in (None, f"{name}{_SAFETENSORS}"):
             raise FormatError(
@@ -190,6 +208,8 @@ def _exported(folder: Path, described: Mapping[str, Any]) -> Foreign:
         items[name] = tree.unflatten(member.get("skeleton"), data)
     step, epoch, metrics = _described(described, folder)
     kind = described.get("kind")
+    for part in ("config", "metadata"):
+        check_nesting(_object(described, part, folder), what=f"{folder / DESCRIPTION}: its {part}")
     return Foreign(
         items=items,
         step=step,
@@ -214,14 +234,14 @@ def _trainer(state: Mapping[str, Any]) -> tuple[int | None, int | None, dict[str
     metrics: dict[str, float] = {}
     log = state.get("log_history")
     for row in log if isinstance(log, list) else []:
-        if isinstance(row, dict) and (step is None or row.get("step", 0) <= step):
+        if isinstance(row, dict) and (step is None or (_count(row.get("step", 0)) or 0) <= step):
             metrics.update(
                 (name, float(value))
                 for name, value in row.items()
                 if name not in {"step", "epoch"} and _is_number(value)
             )
-    reached = float(epoch) if isinstance(epoch, (int, float)) else math.nan
-    return step, math.floor(reached) if math.isfinite(reached) else None, metrics
+    reached = float(epoch) if _is_number(epoch) else math.nan
+    return step, _count(math.floor(reached)) if math.isfinite(reached) else None, metrics
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -246,6 +266,8 @@ def _torch_file(path: Path) -> object:
             f"{path.name} is a file of torch's, and torch is not installed",
             hint="install torch, or pass safetensors files",
         )
+    # It must be a file: torch would wait for what writes into a pipe.
+    open_plain(path).close()
     return torch.read_file(path)
 
 
@@ -257,13 +279,7 @@ def _of_torch(path: Path) -> Foreign:
         return Foreign({_MODEL: held}, metadata=_origin(path))
     items: dict[str, object] = {}
     for key, part in nested.items():
-        name = _item_name(_STATE_DICT.sub("", str(key)) or _MODEL)
-        if name in items:
-            raise FormatError(
-                f"{path} holds two parts that would both be the item {name!r}",
-                hint="save them under other names",
-            )
-        items[name] = part
+        _add(items, _STATE_DICT.sub("", str(key)) or _MODEL, part, path)
     rest = {str(key): part for key, part in parts.items() if key not in nested}
     step = next(
         (_count(rest.pop(key)) for key in _STEPS if _count(rest.get(key)) is not None), None
@@ -282,12 +298,28 @@ def _of_torch(path: Path) -> Foreign:
     )
 
 
+def _add(items: dict[str, object], text: str, part: object, path: Path) -> None:
+    name = _item_name(text)
+    if name in items:
+        raise FormatError(
+            f"{path} holds two parts that would both be the item {name!r}",
+            hint="save them under other names",
+        )
+    items[name] = part
+
+
 # -- small things ------------------------------------------------------------------------------
 
 
 def _json(path: Path) -> dict[str, Any]:
     # Other tools write NaN into JSON; what they log is no state, so it is read as text.
-    data = path.read_bytes()
+    with open_plain(path) as file:
+        data = file.read(_JSON_NBYTES + 1)
+    if len(data) > _JSON_NBYTES:
+        raise FormatError(
+            f"{path} has more than the {_JSON_NBYTES} bytes that it may have",
+            hint="it is no description of a checkpoint",
+        )
     data = re.sub(rb"(?<=[\s:\[,])(NaN|-?Infinity)(?=[\s,\]}])", rb'"\1"', data)
     parsed = parse_strict(data, path=str(path))
     if not isinstance(parsed, dict):
@@ -311,11 +343,11 @@ def _item_name(text: str) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < _INTEGERS else None
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return type(value) is float or (type(value) is int and abs(value) < _INTEGERS)
 
 
 def _is_tensor(value: object) -> bool:

@@ -12,9 +12,10 @@ from holdfast import items as item_state
 from holdfast import tree
 from holdfast.engine import reader
 from holdfast.engine.manifest import Manifest
-from holdfast.errors import IntegrityError, NotFoundError, TreeError
+from holdfast.errors import HoldfastError, IntegrityError, NotFoundError, TreeError
 from holdfast.frameworks import Sink
 from holdfast.lifecycle.place import Place
+from holdfast.tree import render
 
 Targets = Mapping[str, memoryview | Sink]
 
@@ -36,9 +37,11 @@ def load_item(
     skeleton = reader.stored_item(manifest, item).skeleton
     if keys is not None:
         skeleton = _matching(manifest, item, list(keys))
-    stored = tree.array_nodes(skeleton)
-    buffers = {name: _memory(array.nbytes) for name, array in stored.items()}
-    _fill(place, manifest, {item: buffers})
+    sizes = {name: array.nbytes for name, array in tree.array_nodes(skeleton).items()}
+    # Before memory is taken: a skeleton can name any size, a shard no more than its file holds.
+    located = _locate(place, manifest, item, sizes)
+    buffers = {name: _memory(nbytes, name) for name, nbytes in sizes.items()}
+    reader.read_tensors(place.storage, [(located[name], buffers[name]) for name in buffers])
     return tree.unflatten(skeleton, buffers, device=device, dtype=dtype)
 
 
@@ -65,15 +68,27 @@ def restore(
             hint="nothing was changed; partial=True loads what fits",
             problems=problems,
         )
-    staged = {
-        item: {name: _memory(nbytes) for name, nbytes in plan.rest.items()}
+    located = {
+        item: _locate(
+            place, manifest, item, {**_sizes(plan.buffers), **_sizes(plan.sinks), **plan.rest}
+        )
         for item, plan in plans.items()
     }
+    staged = {
+        item: {name: _memory(nbytes, name) for name, nbytes in plan.rest.items()}
+        for item, plan in plans.items()
+    }
+    targets: dict[str, Targets] = {
+        i: {**plan.buffers, **plan.sinks, **staged[i]} for i, plan in plans.items()
+    }
     try:
-        _fill(
-            place,
-            manifest,
-            {i: {**plan.buffers, **plan.sinks, **staged[i]} for i, plan in plans.items()},
+        reader.read_tensors(
+            place.storage,
+            [
+                (located[i][name], target)
+                for i, named in targets.items()
+                for name, target in named.items()
+            ],
         )
     except IntegrityError as error:
         raise MixedError(
@@ -87,23 +102,26 @@ def restore(
     return [f"{item}.{name}" for item, plan in plans.items() for name in plan.loaded]
 
 
-def _fill(place: Place, manifest: Manifest, targets: Mapping[str, Targets]) -> None:
-    wanted: list[tuple[reader.Located, memoryview | Sink]] = []
-    for item, named in targets.items():
-        located = reader.locate(place.storage, manifest, item)
-        for name, target in named.items():
-            where = located.get(name)
-            nbytes = _nbytes(target)
-            if where is None or where.entry.nbytes != nbytes:
-                held = "is missing" if where is None else f"has {where.entry.nbytes} bytes"
-                raise IntegrityError(
-                    f"{manifest.id}: {item}.{name} {held}, and its manifest says {nbytes}",
-                    hint="use another checkpoint or a mirror",
-                    path=manifest.folder,
-                    tensor=name,
-                )
-            wanted.append((where, target))
-    reader.read_tensors(place.storage, wanted)
+def _locate(
+    place: Place, manifest: Manifest, item: str, sizes: Mapping[str, int]
+) -> dict[str, reader.Located]:
+    """Returns where arrays are, after comparing how long they are there."""
+    located = reader.locate(place.storage, manifest, item)
+    for name, nbytes in sizes.items():
+        where = located.get(name)
+        if where is None or where.entry.nbytes != nbytes:
+            held = "is missing" if where is None else f"has {where.entry.nbytes} bytes"
+            raise IntegrityError(
+                f"{manifest.id}: {render(item, [name])} {held}, and its manifest says {nbytes}",
+                hint="use another checkpoint or a mirror",
+                path=manifest.folder,
+                tensor=name,
+            )
+    return located
+
+
+def _sizes(targets: Targets) -> dict[str, int]:
+    return {name: _nbytes(target) for name, target in targets.items()}
 
 
 def _nbytes(target: memoryview | Sink) -> int:
@@ -121,7 +139,7 @@ def _matching(manifest: Manifest, item: str, patterns: list[str]) -> dict[str, A
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
     if not found:
-        some = ", ".join(list(stored)[:8]) + (", ..." if len(stored) > 8 else "")
+        some = ", ".join(map(repr, list(stored)[:8])) + (", ..." if len(stored) > 8 else "")
         raise NotFoundError(
             f"{manifest.id}: no array of {item!r} matches {', '.join(patterns)}",
             hint=f"its arrays: {some}",
@@ -129,6 +147,12 @@ def _matching(manifest: Manifest, item: str, patterns: list[str]) -> dict[str, A
     return found
 
 
-def _memory(nbytes: int) -> memoryview:
-    # numpy's memory is not zeroed first, unlike a bytearray's.
-    return np.empty(nbytes, np.uint8).data
+def _memory(nbytes: int, name: str) -> memoryview:
+    try:
+        # numpy's memory is not zeroed first, unlike a bytearray's.
+        return np.empty(nbytes, np.uint8).data
+    except MemoryError as error:
+        raise HoldfastError(
+            f"there is no memory for the {nbytes} bytes of {name!r}",
+            hint="load fewer tensors with keys=, or restore into live objects",
+        ) from error

@@ -56,7 +56,11 @@ class Place:
         What the catalog has seen of a run is noted in the same form (docs/decisions/003).
         """
         found = survey(self.storage, "runs", names.JOURNAL)
-        runs = ((names.run_of_folder(folder), mark) for folder, mark in found.items())
+        runs = (
+            (names.run_of_folder(folder), mark)
+            for folder, mark in found.items()
+            if names.is_run_folder(folder)
+        )
         return {run: mark for run, mark in runs if mark[0] or self.checkpoint_ids(run)}
 
     def checkpoint_ids(self, run: str) -> list[str]:
@@ -84,6 +88,7 @@ class Place:
         *,
         durable: bool,
         index: Callable[[Catalog], object] | None = None,
+        provided: Callable[[], object] = lambda: None,
     ) -> int:
         """Writes facts to a run's journal, then to the catalog.
 
@@ -93,6 +98,7 @@ class Place:
             durable: Whether they are on the medium on return.
             index: Puts them into the catalog. What the catalog lags behind after a failure is
                 found at the next opening, by the length of the journal that it has seen.
+            provided: As for `Journal.append`.
 
         Returns:
             The journal's length in bytes.
@@ -100,7 +106,7 @@ class Place:
         Raises:
             SaveError, StorageFullError: The journal could not be written.
         """
-        before, after = self.journal(run).append(records, durable=durable)
+        before, after = self.journal(run).append(records, durable=durable, provided=provided)
 
         def apply(catalog: Catalog) -> None:
             if index is not None:

@@ -7,9 +7,12 @@ a JSON header, and the tensors without gaps.
 from __future__ import annotations
 
 import json
+import math
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +21,13 @@ from blake3 import blake3
 
 from holdfast.engine.reader import Located
 from holdfast.engine.sealed import parse_strict
-from holdfast.engine.shardfile import ITEM_NBYTES, MAX_HEADER_NBYTES, TensorEntry
-from holdfast.errors import FormatError, IntegrityError
+from holdfast.engine.shardfile import (
+    ITEM_NBYTES,
+    MAX_HEADER_NBYTES,
+    TensorEntry,
+    check_extents,
+)
+from holdfast.errors import ConfigError, FormatError, IntegrityError
 from holdfast.storage import LocalStorage
 
 #: Readers of the format want the tensors to begin at a multiple of this.
@@ -121,9 +129,10 @@ def read_tensors(path: Path) -> tuple[dict[str, TensorEntry], dict[str, memoryvi
     The descriptions have no digest: plain files carry none.
 
     Raises:
-        FormatError: It is no such file, or its sizes do not add up.
+        FormatError: It is no such file, its sizes do not add up, or there is no memory for it.
+        ConfigError: It cannot be opened.
     """
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER_NBYTES):
@@ -135,12 +144,38 @@ def read_tensors(path: Path) -> tuple[dict[str, TensorEntry], dict[str, memoryvi
             raise _not_safetensors(path, str(error)) from error
         data: dict[str, memoryview] = {}
         for entry in entries:
-            buffer = np.empty(entry.nbytes, np.uint8).data
+            try:
+                buffer = np.empty(entry.nbytes, np.uint8).data
+            except MemoryError as error:
+                raise _not_safetensors(
+                    path, f"{entry.name!r} has {entry.nbytes} bytes, more than there is memory"
+                ) from error
             file.seek(8 + length + entry.begin)
             if file.readinto(buffer) != entry.nbytes:
                 raise _not_safetensors(path, f"it ends within {entry.name!r}")
             data[entry.name] = buffer
     return {entry.name: entry for entry in entries}, data
+
+
+def open_plain(path: Path) -> BufferedReader:
+    """Opens another tool's file for reading; a link is followed, for their caches are full of them.
+
+    Raises:
+        FormatError: It is no file: a pipe, a socket, a device, a folder.
+        ConfigError: It cannot be opened.
+    """
+    try:
+        # Without blocking: a pipe would wait for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} cannot be opened: {error.strerror}", hint="check the path and its permissions"
+        ) from error
+    file = os.fdopen(fd, "rb")
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        file.close()
+        raise FormatError(f"{path} is not a regular file", hint="pass a file or a folder of files")
+    return file
 
 
 def _entries(members: dict[str, Any], data_nbytes: int) -> Sequence[TensorEntry]:
@@ -150,13 +185,10 @@ def _entries(members: dict[str, Any], data_nbytes: int) -> Sequence[TensorEntry]
         begin, end = member["data_offsets"]
         shape = tuple(member["shape"])
         dtype = member["dtype"]
-        if any(type(number) is not int or number < 0 for number in (*shape, begin, end)):
-            raise ValueError(f"{name!r} has a shape or offsets that are no sizes")
+        check_extents(name, shape, begin, end)
         if dtype not in ITEM_NBYTES:
             raise ValueError(f"{name!r} has the dtype {dtype!r}, which this version cannot store")
-        nbytes = ITEM_NBYTES[dtype]
-        for extent in shape:
-            nbytes *= extent
+        nbytes = math.prod(shape) * ITEM_NBYTES[dtype]
         if end - begin != nbytes:
             raise ValueError(f"{name!r} has {end - begin} bytes, not what its shape says")
         entries.append(TensorEntry(name, dtype, shape, "", nbytes, begin))

@@ -154,7 +154,7 @@ def delete_runs(place: Place, pattern: str) -> Plan:
         LockedError: Another process, or an open run of this one, writes a run that matches. The
             same goes for applying the plan: nothing is deleted then.
     """
-    known = sorted({*(info.name for info in place.catalog.runs()), *place.run_names()})
+    known = sorted({*(info.name for info in place.catalog.runs()), *_folders_of_runs(place)})
     runs = [pattern] if pattern in known else fnmatch.filter(known, pattern)
     if not runs:
         nearest = tuple(difflib.get_close_matches(pattern, known, n=3))
@@ -214,7 +214,7 @@ def _apply_deletion(place: Place, runs: Sequence[str], plan: Plan) -> Plan:
                 finish_interrupted(place, run, history)
                 done.append(apply_plan(place, run, plan, history=history))
                 sweep_unfinished(place, run, history)
-            _remove_if_empty(place, run)
+            remove_if_empty(place, run)
     _sweep_shards(place)
     return _outcome(place, plan, done)
 
@@ -235,8 +235,19 @@ def _locked(place: Place, runs: Iterable[str]) -> ExitStack:
         return stack.pop_all()
 
 
-def _remove_if_empty(place: Place, run: str) -> None:
-    """Removes a run's folder and its rows, where nothing but its journal and lock is left."""
+def _folders_of_runs(place: Place) -> list[str]:
+    """Returns the names of all runs, and of those whose deletion was cut off at its very end."""
+    return [names.run_of_folder(folder) for folder in place.storage.folders("runs")]
+
+
+def remove_if_empty(place: Place, run: str) -> None:
+    """Removes a run's folder and its rows, where nothing but its journal and lock is left.
+
+    Only for the owner of the run's lock.
+
+    Raises:
+        SaveError: The medium failed; calling again goes on.
+    """
     folder = names.folder_of_run(run)
     for name in place.storage.names(folder):
         if name.startswith(TEMPORARY_PREFIX):

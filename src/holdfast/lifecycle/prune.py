@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from holdfast.catalog import Catalog
 from holdfast.engine import discard, names
@@ -17,9 +18,9 @@ from holdfast.errors import (
     NotFoundError,
     StorageFullError,
 )
-from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.history import NO_REASON, RunHistory
 from holdfast.lifecycle.place import Place
-from holdfast.model import CheckpointInfo, Decision, Plan
+from holdfast.model import CheckpointInfo, Decision, Fate, Plan
 
 _log = logging.getLogger("holdfast")
 
@@ -55,7 +56,6 @@ def apply_plan(place: Place, run: str, plan: Plan, *, history: RunHistory | None
             run,
             [info.id for info in going],
             remaining,
-            reasons=plan.reasons,
             history=history,
         )
         going = [info for info in going if info.id not in spared]
@@ -69,7 +69,7 @@ def finish_interrupted(place: Place, run: str, history: RunHistory) -> int:
     left = len(plan.deleted) + len(plan.thinned)
     if left:
         _log.info("finishing an interrupted clean-up of %s: %d checkpoints", run, left)
-        _carry_out(place, run, plan.deleted, plan.thinned, reasons={}, history=history)
+        _carry_out(place, run, plan.deleted, plan.thinned, history=history)
     return left
 
 
@@ -90,7 +90,8 @@ def sweep_unfinished(place: Place, run: str, history: RunHistory) -> list[str]:
             continue
         if checkpoint_id in history.damaged:
             continue
-        note = history.saves.get(checkpoint_id)
+        # Another process may be deleting it right now: its plan is in the journal by then.
+        note = history.refresh().saves.get(checkpoint_id)
         if checkpoint_id in once_durable and not (note and note.deleted):
             _set_aside(place, run, checkpoint_id)
             continue
@@ -152,7 +153,10 @@ def _note_even_if_full(
             _log.warning(
                 "no room to note the clean-up of %s: deleting %s first", run, checkpoint_id
             )
-            discard.delete(place.storage, run, checkpoint_id)
+            # No line tells of it yet, and half a deletion does not change the run's folder.
+            place.index(partial(Catalog.mark_pending, run=run, checkpoint_id=checkpoint_id))
+            with place.journal(run).alone():
+                discard.delete(place.storage, run, checkpoint_id)
         else:
             return
 
@@ -165,18 +169,28 @@ def _note(
     reasons: Mapping[str, tuple[str, ...]],
 ) -> None:
     now = time.time()
+    fates: dict[str, Fate] = {
+        **dict.fromkeys(deleted, "deleted"),
+        **dict.fromkeys(thinned, "thinned"),
+    }
     record = {
         "t": "plan",
         "at": now,
         "deleted": deleted,
         "thinned": {i: list(items) for i, items in thinned.items()},
-        "reasons": {i: list(reasons.get(i, ())) for i in [*deleted, *thinned]},
+        "reasons": {i: list(reasons.get(i, ())) for i in fates},
     }
 
     def index(catalog: Catalog) -> None:
-        # Until all is done: half a deletion changes neither the journal nor the run's folder.
-        for checkpoint_id in [*deleted, *thinned]:
+        decisions = []
+        for checkpoint_id, fate in fates.items():
+            # Until all is done: half a deletion changes neither the journal nor the run's folder.
             catalog.mark_pending(run, checkpoint_id)
+            known = catalog.get(checkpoint_id)
+            step = known.info.step if known else -1
+            why = "; ".join(reasons.get(checkpoint_id) or (NO_REASON,))
+            decisions.append(Decision(now, fate, why, step, checkpoint_id))
+        catalog.add_decisions(run, decisions)
 
     # Durable before the first name goes: after a crash this line says what to finish, and why.
     place.append(run, [record], durable=True, index=index)
@@ -188,47 +202,41 @@ def _carry_out(
     deleted: Iterable[str],
     thinned: Mapping[str, tuple[str, ...]],
     *,
-    reasons: Mapping[str, tuple[str, ...]],
     history: RunHistory,
 ) -> set[str]:
-    """Does what is noted, but for what was pinned meanwhile; returns the ids of that."""
+    """Does what is noted, but for what was pinned meanwhile; returns the ids of that.
+
+    Checkpoint by checkpoint, alone with the run's journal: whoever pins one either comes first, or
+    finds it gone; and of two processes that clean up, neither writes the manifest of what the
+    other one deletes or thins.
+    """
     now = time.time()
-    decisions: list[Decision] = []
-    thinner = []
-    history.refresh()
     noted = [*deleted, *thinned]
-    spared = {i for i in noted if i in history.pinned and place.has_manifest(run, i)}
+    # Deletions first: thinning writes a manifest, and may need the room.
+    spared = {i for i in deleted if not _delete(place, run, i, history, now=now)}
+    thinner = {i: _thin(place, run, i, items, history, now=now) for i, items in thinned.items()}
+    spared.update(i for i in thinned if thinner[i] is None and i in history.pinned)
     deleted = [i for i in deleted if i not in spared]
     thinned = {i: items for i, items in thinned.items() if i not in spared}
-    # Deletions first: thinning writes a manifest, and may need the room.
-    for checkpoint_id in deleted:
-        known = place.catalog.get(checkpoint_id)
-        discard.delete(place.storage, run, checkpoint_id)
-        why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-        step = known.info.step if known else -1
-        decisions.append(Decision(now, "deleted", why, step, checkpoint_id))
-    for checkpoint_id, items in thinned.items():
-        manifest = _thin(place, checkpoint_id, items)
-        if manifest is not None:
-            thinner.append(manifest)
-            why = "; ".join(reasons.get(checkpoint_id, ("finished after an interruption",)))
-            decisions.append(Decision(now, "thinned", why, manifest.step, checkpoint_id))
+    thin = [manifest for manifest in thinner.values() if manifest is not None]
 
     def index(catalog: Catalog) -> None:
-        for manifest in thinner:
-            _put_thinned(catalog, manifest)
+        for manifest in thin:
+            # One that another process has deleted since must not come back into the catalog.
+            if place.has_manifest(run, manifest.id):
+                _put_thinned(catalog, manifest)
         for checkpoint_id in deleted:
             catalog.drop_checkpoint(checkpoint_id)
         for checkpoint_id in noted:
             catalog.clear_pending(checkpoint_id)
-        catalog.add_decisions(run, decisions)
+        catalog.add_decisions(run, [history.spared(i, at=now) for i in sorted(spared)])
 
     applied = {
         "t": "applied",
         "at": now,
         "deleted": deleted,
         "thinned": list(thinned),
-        "spared": sorted(spared),
+        "spared": [],
     }
     place.append(run, [applied], durable=False, index=index)
     place.mark_seen(run)
@@ -236,6 +244,27 @@ def _carry_out(
     if deleted:
         _log.info("Deleted %d old checkpoints for %s", len(deleted), run)
     return spared
+
+
+def _delete(place: Place, run: str, checkpoint_id: str, history: RunHistory, *, now: float) -> bool:
+    """Deletes a checkpoint; returns False where it stays for what was said of it meanwhile."""
+    with place.journal(run).alone() as append:
+        history.refresh()
+        # A late metric or a tag takes it out of the plan that did not know of it.
+        spoken_for = checkpoint_id in history.pinned or (
+            checkpoint_id not in history.open_plan.deleted
+        )
+        if spoken_for and place.has_manifest(run, checkpoint_id):
+            # At once: noted later, it could stand behind another plan, by which it is gone.
+            append([_spared(checkpoint_id, now)], durable=False)
+            return False
+        discard.delete(place.storage, run, checkpoint_id)
+    return True
+
+
+def _spared(checkpoint_id: str, now: float) -> dict[str, object]:
+    spared = [checkpoint_id]
+    return {"t": "applied", "at": now, "deleted": [], "thinned": [], "spared": spared}
 
 
 def _put_thinned(catalog: Catalog, manifest: Manifest) -> None:
@@ -249,13 +278,25 @@ def _put_thinned(catalog: Catalog, manifest: Manifest) -> None:
     catalog.put_checkpoint(record)
 
 
-def _thin(place: Place, checkpoint_id: str, items: Iterable[str]) -> Manifest | None:
-    """Thins a checkpoint; returns None where it is gone or damaged."""
-    try:
-        return discard.thin(place.storage, place.manifest(checkpoint_id), items)
-    except NotFoundError:
-        return None
-    except (IntegrityError, FormatError) as error:
-        # Setting it aside is for a verification; it must not keep the run from being opened.
-        _log.warning("%s is not thinned: %s", checkpoint_id, error)
-        return None
+def _thin(
+    place: Place,
+    run: str,
+    checkpoint_id: str,
+    items: Iterable[str],
+    history: RunHistory,
+    *,
+    now: float,
+) -> Manifest | None:
+    """Thins a checkpoint; returns None where it is pinned by now, gone or damaged."""
+    with place.journal(run).alone() as append:
+        if checkpoint_id in history.refresh().pinned:
+            append([_spared(checkpoint_id, now)], durable=False)
+            return None
+        try:
+            return discard.thin(place.storage, place.manifest(checkpoint_id), items)
+        except NotFoundError:
+            return None
+        except (IntegrityError, FormatError) as error:
+            # Setting it aside is for a verification; it must not keep the run from being opened.
+            _log.warning("%s is not thinned: %s", checkpoint_id, error)
+            return None

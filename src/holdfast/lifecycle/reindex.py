@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from holdfast.engine import names
+from holdfast.engine.manifest import Manifest
 from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.remembering import remember
 from holdfast.model import CheckpointInfo, CheckpointRecord, Decision, RunFacts, RunInfo
 
 _log = logging.getLogger("holdfast")
@@ -17,14 +19,19 @@ _log = logging.getLogger("holdfast")
 Progress = Callable[[int], None]
 
 
-def gather(place: Place, run: str) -> RunFacts:
+def gather(place: Place, run: str, history: RunHistory | None = None) -> RunFacts:
     """Returns all facts of a run from its manifests and its journal.
 
     A checkpoint whose manifest is damaged is described by its journal, as damaged.
+
+    Args:
+        place: The store.
+        run: The run.
+        history: What its journal says, where some of it was read before.
     """
     # Before the folders are listed: what changes meanwhile makes the catalog look behind.
     modified = place.storage.modified_ns(names.folder_of_run(run))
-    history = RunHistory(place.journal(run)).refresh()
+    history = (history or RunHistory(place.journal(run))).refresh_readable()
     checkpoints = []
     pending = {*history.open_plan.deleted, *history.open_plan.thinned}
     for checkpoint_id in place.checkpoint_ids(run):
@@ -35,7 +42,8 @@ def gather(place: Place, run: str) -> RunFacts:
             # Its manifest may come at any moment, and would change neither journal nor folder.
             pending.add(checkpoint_id)
     checkpoints.sort(key=lambda record: record.info.created_at)
-    info = history.run or _run_without_journal(run, checkpoints)
+    # The folder says which run it is: a line that names another one is not to speak for that.
+    info = replace(history.run or _run_without_journal(run, checkpoints), name=run)
     if history.run is None:
         _log.warning("the run %s has no readable journal: only its manifests speak for it", run)
     return RunFacts(
@@ -108,10 +116,13 @@ def refresh_run(place: Place, run: str) -> None:
 
 
 def _replace(place: Place, run: str) -> None:
+    history = RunHistory(place.journal(run)).refresh_readable()
+    # Before the rows that remember are replaced.
+    remember(place, run, history)
     # The files are read with the catalog's write lock held: what a running training notes
     # meanwhile comes after it, and is not overwritten with what was read before.
     with place.catalog.transaction():
-        place.catalog.replace_run(gather(place, run))
+        place.catalog.replace_run(gather(place, run, history))
 
 
 def _record(
@@ -121,16 +132,26 @@ def _record(
         _log.warning("%s lies in the folder of %s and is passed over", checkpoint_id, run)
         return None
     try:
-        record = place.manifest(checkpoint_id).record()
+        return record_of(place.manifest(checkpoint_id), history)
     except HoldfastError as error:
         if isinstance(error, NotFoundError) and checkpoint_id not in history.damaged:
             # A save under way, or one that was cut off: no checkpoint.
             return None
         _log.warning("%s is set aside as damaged: %s", checkpoint_id, error.message)
-        note = history.saves.get(checkpoint_id)
-        info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
-        return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
+        return record_without_manifest(run, checkpoint_id, history)
+
+
+def record_of(manifest: Manifest, history: RunHistory) -> CheckpointRecord:
+    """Returns what the catalog must say of a checkpoint."""
+    record = manifest.record()
     return replace(record, info=history.overlay(record.info))
+
+
+def record_without_manifest(run: str, checkpoint_id: str, history: RunHistory) -> CheckpointRecord:
+    """Returns what the catalog must say of a checkpoint whose manifest cannot be read."""
+    note = history.saves.get(checkpoint_id)
+    info = note.info if note else CheckpointInfo(checkpoint_id, run, 0, 0.0)
+    return CheckpointRecord(replace(history.overlay(replace(info, run=run)), damaged=True))
 
 
 def _that_came_true(

@@ -5,100 +5,42 @@ No checkpoint is ever deleted here: what cannot be set right is named, and left 
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Final
 
 from holdfast.engine import discard, names
 from holdfast.engine.manifest import Manifest, StoredShard
-from holdfast.errors import ConfigError, HoldfastError, LockedError, NotFoundError
+from holdfast.engine.reader import index_error, read_header
+from holdfast.engine.scanning import shard_files
+from holdfast.errors import ConfigError, HoldfastError, NotFoundError
 from holdfast.lifecycle import checking, healing
+from holdfast.lifecycle.findings import Findings, Found
 from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.ownership import Standing, note_interrupted, standing
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted
-from holdfast.lifecycle.reindex import gather, refresh_run
+from holdfast.lifecycle.reindex import record_of, record_without_manifest, refresh_run
+from holdfast.lifecycle.sweeping import catalog_is_sound, leftovers, sweep
 from holdfast.model import CheckpointRecord
+from holdfast.storage import Identity, identity
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _log = logging.getLogger("holdfast")
 
-Kind = Literal["interrupted", "unfinished", "leftover", "stray", "ownerless", "drift", "damaged"]
-
 _OURS: Final = (".safetensors", ".safetensors.index.json")
-_PROBE: Final = f"{TEMPORARY_PREFIX}probe-"
+
+Progress = Callable[[int], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that is not as it should be.
-
-    Attributes:
-        kind: ``interrupted`` (a clean-up), ``unfinished`` (a save), ``leftover`` (a temporary
-            file), ``stray`` (a file that no manifest names), ``ownerless`` (a shard of no
-            checkpoint), ``drift`` (the catalog and the files differ) or ``damaged``.
-        path: Where, relative to the store.
-        what: What was found, as a sentence.
-        action: What sets it right.
-        done: Whether that was done.
-    """
-
-    kind: Kind
-    path: str
-    what: str
-    action: str
-    done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """All that was found.
-
-    Attributes:
-        findings: Run by run, then of the store as a whole.
-        busy: Runs that another process writes: unfinished saves are not looked for in them.
-    """
-
-    findings: tuple[Finding, ...] = ()
-    busy: tuple[str, ...] = ()
-
-    @property
-    def ok(self) -> bool:
-        """Whether everything is as it should be, now."""
-        return all(finding.done for finding in self.findings)
-
-    @property
-    def left(self) -> tuple[Finding, ...]:
-        """What has not been set right."""
-        return tuple(finding for finding in self.findings if not finding.done)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns it as plain JSON values."""
-        return {
-            "ok": self.ok,
-            "busy": list(self.busy),
-            "findings": [
-                {
-                    "kind": finding.kind,
-                    "path": finding.path,
-                    "what": finding.what,
-                    "action": finding.action,
-                    "done": finding.done,
-                }
-                for finding in self.findings
-            ],
-        }
-
-
-def repair(place: Place, *, apply: bool) -> Findings:
+def repair(place: Place, *, apply: bool, progress: Progress | None = None) -> Findings:
     """Finds what interrupted work and damage left behind and, with `apply`, sets it right.
 
     Args:
         place: The store.
         apply: Whether to change anything.
+        progress: Called with 1 per checkpoint that was looked at.
 
     Raises:
         ConfigError: `apply` in a place that is open for reading only.
@@ -108,54 +50,105 @@ def repair(place: Place, *, apply: bool) -> Findings:
             f"{place.label} is open for reading only: nothing can be repaired",
             hint="open it with mode='a' where it can be written",
         )
-    work = _Repair(place, apply)
-    for run in place.run_names():
-        work.run(run)
-    work.store()
-    return Findings(tuple(work.found), tuple(work.busy))
+    found = Found(apply=apply)
+    busy = []
+    needed: set[str] = set()
+    if catalog_is_sound(place, found):
+        work = _Repair(place, found, needed, progress or _ignore)
+        busy = [run for run in place.run_names() if not work.run(run)]
+        sweep(place, found, needed=needed, busy=bool(busy))
+    return Findings(tuple(found.findings), tuple(busy))
 
 
-@dataclass(slots=True)
 class _Repair:
-    place: Place
-    apply: bool
-    found: list[Finding] = field(default_factory=list)
-    busy: list[str] = field(default_factory=list)
-    _holders: dict[str, tuple[str, ...]] | None = None
-    _needed: set[str] = field(default_factory=set)
+    """A look at run after run.
+
+    Args:
+        place: The store.
+        found: Where findings go.
+        needed: Gathers the shards that a damaged checkpoint may still be healed from.
+        progress: As `repair`.
+    """
+
+    def __init__(self, place: Place, found: Found, needed: set[str], progress: Progress) -> None:
+        self.place = place
+        self.found = found
+        self.apply = found.apply
+        self._needed = needed
+        self._progress = progress
+        self._holders: dict[str, tuple[str, ...]] | None = None
+        self._sound: set[tuple[str, Identity]] = set()
 
     # -- a run ------------------------------------------------------------------------------
 
-    def run(self, run: str) -> None:
-        with _owned(self.place, run, take=self.apply) as mine:
-            history = RunHistory(self.place.journal(run)).refresh()
-            if mine:
-                self._interrupted(run, history)
-                self._unfinished(run, history)
-                self._leftovers(names.folder_of_run(run))
-            else:
-                self.busy.append(run)
-            for checkpoint_id in self.place.checkpoint_ids(run):
-                self._checkpoint(run, checkpoint_id, history, mine=mine)
-            self._lost(run, history)
-            self._drift(run)
+    def run(self, run: str) -> bool:
+        """Looks at a run; returns False where another process writes it."""
+        with standing(self.place, run, take=self.apply) as stands:
+            if stands.fault:
+                path = f"{names.folder_of_run(run)}/{names.LOCK}"
+                action = "give it back its permissions, or remove it: it is made anew"
+                self.found.leave("lock", path, stands.fault, action)
+            try:
+                self._run(run, stands)
+            except HoldfastError as error:
+                path = getattr(error, "path", "") or names.folder_of_run(run)
+                self.found.leave("damaged", path, error.message, error.hint or "look into it")
+        return not stands.busy
+
+    def _run(self, run: str, stands: Standing) -> None:
+        history = RunHistory(self.place.journal(run)).refresh()
+        if stands.mine:
+            self._owner(run, history, stands)
+            self._interrupted(run, history)
+            self._unfinished(run, history)
+            leftovers(self.place, self.found, names.folder_of_run(run))
+        rows = {r.info.id: r for r in self.place.catalog.checkpoints(run)}
+        files: dict[str, CheckpointRecord] = {}
+        relied_on = 0
+        for checkpoint_id in self.place.checkpoint_ids(run):
+            manifest = self._checkpoint(
+                run, checkpoint_id, history, rows.get(checkpoint_id), mine=stands.mine
+            )
+            self._progress(1)
+            if manifest is not None:
+                files[checkpoint_id] = record_of(manifest, history)
+                relied_on = max(relied_on, manifest.journal_nbytes)
+            elif checkpoint_id in history.damaged or self.place.has_manifest(run, checkpoint_id):
+                files[checkpoint_id] = record_without_manifest(run, checkpoint_id, history)
+        self._lost(run, history)
+        self._journal(run, history, relied_on)
+        if stands.mine:
+            # While a run is written its owner sees to the catalog, and may be a moment behind.
+            self._drift(run, files, rows)
+
+    def _owner(self, run: str, history: RunHistory, stands: Standing) -> None:
+        running = history.run is not None and history.run.status == "running"
+        if running and not stands.taken_since():
+            self.found.act(
+                "owner",
+                names.folder_of_run(run),
+                f"the run is noted as running, and nobody holds its lock; {stands.last_owner}",
+                "note it as interrupted",
+                partial(note_interrupted, self.place, run),
+            )
 
     def _interrupted(self, run: str, history: RunHistory) -> None:
         plan = history.open_plan
         for checkpoint_id in (*plan.deleted, *plan.thinned):
             folder = names.folder_of_checkpoint(run, checkpoint_id)
             verb = "deleting" if checkpoint_id in plan.deleted else "thinning"
-            self._add("interrupted", folder, f"{verb} it was interrupted", "finish that")
+            self.found.settled("interrupted", folder, f"{verb} it was interrupted", "finish that")
         if self.apply:
             finish_interrupted(self.place, run, history)
 
     def _unfinished(self, run: str, history: RunHistory) -> None:
         for checkpoint_id in self.place.checkpoint_ids(run):
             gone = checkpoint_id in history.open_plan.deleted
-            lost = checking.is_lost(self.place, run, checkpoint_id, history)
-            if gone or lost or self.place.has_manifest(run, checkpoint_id):
+            if gone or self.place.has_manifest(run, checkpoint_id):
                 continue
-            self._act(
+            if checking.is_lost(self.place, run, checkpoint_id, history):
+                continue
+            self.found.act(
                 "unfinished",
                 names.folder_of_checkpoint(run, checkpoint_id),
                 "a save that never became a checkpoint",
@@ -169,51 +162,101 @@ class _Repair:
             if checking.is_lost(self.place, run, checkpoint_id, history):
                 self._damaged_manifest(run, checkpoint_id, "is missing", history)
 
+    def _journal(self, run: str, history: RunHistory, relied_on: int) -> None:
+        journal = self.place.journal(run)
+        lost = "restore it from a copy; what it said beside its manifests is lost otherwise"
+        for sentence in history.damage:
+            self.found.leave("damaged", journal.path, sentence, lost)
+        length = journal.nbytes
+        if length < relied_on or not length:
+            what = "the journal is missing"
+            if length:
+                what = f"it has {length} bytes, and a checkpoint relies on {relied_on}: it was cut"
+            self.found.leave("damaged", journal.path, what, lost)
+
     def _damaged_manifest(
         self, run: str, checkpoint_id: str, what: str, history: RunHistory
     ) -> None:
         path = f"{names.folder_of_checkpoint(run, checkpoint_id)}/{names.MANIFEST}"
-        self._add("damaged", path, what, "restore it from a copy, or delete it", done=False)
+        self.found.leave("damaged", path, what, "restore it from a copy, or delete it")
         if self.apply:
             checking.note(self.place, run, checkpoint_id, [f"{path} {what}"], history)
 
     # -- a checkpoint -----------------------------------------------------------------------
 
-    def _checkpoint(self, run: str, checkpoint_id: str, history: RunHistory, *, mine: bool) -> None:
+    def _checkpoint(
+        self,
+        run: str,
+        checkpoint_id: str,
+        history: RunHistory,
+        record: CheckpointRecord | None,
+        *,
+        mine: bool,
+    ) -> Manifest | None:
         try:
             manifest = self.place.manifest(checkpoint_id)
         except NotFoundError:
-            return
+            return None
         except HoldfastError as error:
             self._damaged_manifest(run, checkpoint_id, f"cannot be read: {error.message}", history)
-            return
-        self._heal(manifest, history)
+            return None
+        in_catalog = record is not None and record.info.damaged
+        noted = checkpoint_id in history.damaged or in_catalog
+        if noted or not self._looks_sound(manifest):
+            self._heal(manifest, history, noted=noted)
         if mine and checkpoint_id not in history.open_plan.thinned:
             self._strays(manifest)
+        return manifest
 
-    def _heal(self, manifest: Manifest, history: RunHistory) -> None:
-        known = self.place.catalog.get(manifest.id)
-        noted = manifest.id in history.damaged or (known is not None and known.info.damaged)
+    def _looks_sound(self, manifest: Manifest) -> bool:
+        """Returns whether all files are there, with their length, header or content.
+
+        A shard that many checkpoints hold is looked at once.
+        """
+        storage = self.place.storage
+        try:
+            for path, shard in shard_files(manifest).items():
+                found = identity(storage, path)
+                if found is None or found.nbytes != shard.nbytes:
+                    return False
+                if (shard.shard, found) not in self._sound:
+                    read_header(storage, manifest.folder, shard)
+                    self._sound.add((shard.shard, found))
+        except (HoldfastError, FileNotFoundError):
+            return False
+        indexes = (item.index for item in manifest.items.values() if item.index is not None)
+        return not any(index_error(storage, f"{manifest.folder}/{i.file}", i) for i in indexes)
+
+    def _heal(self, manifest: Manifest, history: RunHistory, *, noted: bool) -> None:
         if self._holders is None:
             self._holders = healing.holders(self.place)
         broken = list(healing.broken_files(self.place, manifest, self._holders, thoroughly=noted))
+        if broken and not self._stands(manifest):
+            # Thinned or deleted by another process while it was read: its files are gone rightly.
+            return
         for one in broken:
             if one.shard is not None:
                 self._needed.add(one.shard.shard)
                 self._forget_damaged_copy(one.shard)
             if one.curable:
                 action = f"link it again from {one.source}" if one.source else "write it again"
-                self._act("damaged", one.path, one.why, action, partial(self._mend, one))
+                self.found.act("damaged", one.path, one.why, action, partial(self._mend, one))
             else:
                 action = "restore it from a copy, or delete the checkpoint"
-                self._add("damaged", one.path, one.why, action, done=False)
+                self.found.leave("damaged", one.path, one.why, action)
         if noted and not broken:
             what = f"{manifest.id} is noted as damaged and reads well"
-            self._add("drift", manifest.folder, what, "note it as sound")
+            self.found.settled("drift", manifest.folder, what, "note it as sound")
         if self.apply and (broken or noted):
-            found = checking.inspect(self.place, manifest.run, manifest.id, progress=lambda _: None)
+            found = checking.inspect(self.place, manifest.run, manifest.id, progress=_ignore)
             if found is not None:
-                checking.note(self.place, manifest.run, manifest.id, found.damage, history)
+                checking.settle(self.place, manifest.run, manifest.id, found, history)
+
+    def _stands(self, manifest: Manifest) -> bool:
+        try:
+            return self.place.manifest(manifest.id).generation == manifest.generation
+        except NotFoundError:
+            return False
 
     def _mend(self, broken: healing.Broken) -> None:
         healing.heal(self.place, broken)
@@ -226,7 +269,7 @@ class _Repair:
         if self.place.storage.size(path) is None:
             return
         if not healing.is_sound(self.place, folder, second):
-            self._act(
+            self.found.act(
                 "damaged",
                 path,
                 "a damaged shard that later saves would reuse",
@@ -239,7 +282,7 @@ class _Repair:
             path = f"{manifest.folder}/{name}"
             what = "a file that the checkpoint's manifest does not name"
             if name.startswith(TEMPORARY_PREFIX) or name.endswith(_OURS):
-                self._act(
+                self.found.act(
                     "stray",
                     path,
                     what,
@@ -247,13 +290,19 @@ class _Repair:
                     partial(discard.remove_files, self.place.storage, manifest.folder, [name]),
                 )
             else:
-                self._add("stray", path, what, "keep it elsewhere", done=False)
+                self.found.leave("stray", path, what, "keep it elsewhere")
 
     # -- the catalog ------------------------------------------------------------------------
 
-    def _drift(self, run: str) -> None:
-        files = {record.info.id: _facts(record) for record in gather(self.place, run).checkpoints}
-        rows = {r.info.id: _facts(r) for r in self.place.catalog.checkpoints(run)}
+    def _drift(
+        self,
+        run: str,
+        found: Mapping[str, CheckpointRecord],
+        before: Mapping[str, CheckpointRecord],
+    ) -> None:
+        files = {i: _facts(record) for i, record in found.items() if names.belongs(i, run)}
+        now = self.place.catalog.checkpoints(run) if self.apply else before.values()
+        rows = {record.info.id: _facts(record) for record in now}
         known = self.place.catalog.run(run) is not None
         if files == rows and known:
             return
@@ -261,99 +310,13 @@ class _Repair:
         what = f"the catalog is wrong about {', '.join(odd[:3]) or run}" + (
             f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         )
-        self._act(
+        self.found.act(
             "drift",
             names.folder_of_run(run),
             what,
             "read the run's files again",
             partial(refresh_run, self.place, run),
         )
-
-    # -- the store --------------------------------------------------------------------------
-
-    def store(self) -> None:
-        folders = set(self.place.run_names())
-        for info in self.place.catalog.runs():
-            if info.name not in folders:
-                self._act(
-                    "drift",
-                    names.folder_of_run(info.name),
-                    f"the catalog knows the run {info.name}, which has no folder",
-                    "forget it",
-                    partial(self.place.catalog.forget_run, info.name),
-                )
-        if not self.busy:
-            self._leftovers("")
-            for folder in self.place.storage.folders("shards"):
-                self._leftovers(f"shards/{folder}")
-        for folder in self.place.storage.folders("shards"):
-            for name in self.place.storage.names(f"shards/{folder}"):
-                self._ownerless(f"shards/{folder}/{name}")
-
-    def _ownerless(self, path: str) -> None:
-        name = path.rpartition("/")[2]
-        # What a damaged checkpoint may still be healed from stays.
-        needed = name.removesuffix(".safetensors") in self._needed
-        if name.startswith(TEMPORARY_PREFIX) or needed:
-            return
-        if self.place.storage.link_count(path) == 1:
-            self._act(
-                "ownerless",
-                path,
-                f"a shard that no checkpoint holds, {self.place.storage.size(path) or 0} bytes",
-                "remove it",
-                partial(self.place.storage.remove, path),
-            )
-
-    def _leftovers(self, folder: str) -> None:
-        for name in self.place.storage.names(folder):
-            if name.startswith(TEMPORARY_PREFIX) and not _is_probing(name):
-                path = f"{folder}/{name}" if folder else name
-                self._act(
-                    "leftover",
-                    path,
-                    "a file that was never finished",
-                    "remove it",
-                    partial(self.place.storage.remove, path),
-                )
-
-    # -- noting -----------------------------------------------------------------------------
-
-    def _act(
-        self, kind: Kind, path: str, what: str, action: str, work: Callable[[], object]
-    ) -> None:
-        done = False
-        if self.apply:
-            try:
-                work()
-                done = True
-            except (HoldfastError, OSError) as error:
-                what = f"{what}; setting it right failed: {error}"
-        self._add(kind, path, what, action, done=done)
-
-    def _add(
-        self, kind: Kind, path: str, what: str, action: str, *, done: bool | None = None
-    ) -> None:
-        finished = self.apply if done is None else done
-        self.found.append(Finding(kind, path, what, action, finished))
-
-
-@contextlib.contextmanager
-def _owned(place: Place, run: str, *, take: bool) -> Iterator[bool]:
-    """Says whether nobody writes a run; with `take`, nobody can until the end of the block."""
-    lock = place.storage.lock(f"{names.folder_of_run(run)}/{names.LOCK}")
-    if not take:
-        yield not lock.busy()
-        return
-    try:
-        lock.acquire(timeout_s=0)
-    except LockedError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def _facts(record: CheckpointRecord) -> tuple[object, ...]:
@@ -363,9 +326,5 @@ def _facts(record: CheckpointRecord) -> tuple[object, ...]:
     return (record.generation, info.pinned, info.tags, info.damaged, info.items, metrics)
 
 
-def _is_probing(name: str) -> bool:
-    """Returns whether a file belongs to a process that is opening the store right now."""
-    if not name.startswith(_PROBE):
-        return False
-    pid = name.removeprefix(_PROBE).partition("-")[0]
-    return pid.isdigit() and os.path.exists(f"/proc/{pid}")  # noqa: PTH110 - a question, no path
+def _ignore(_: int) -> None:
+    pass

@@ -5,6 +5,16 @@ from holdfast.storage.local import LocalStorage
 from holdfast.storage.locks import FileLock
 from holdfast.storage.posix import Posix
 from holdfast.storage.probe import Capabilities, probe
-from holdfast.storage.survey import survey
+from holdfast.storage.survey import Identity, identity, survey
 
-__all__ = ["Capabilities", "Draft", "FileLock", "LocalStorage", "Posix", "probe", "survey"]
+__all__ = [
+    "Capabilities",
+    "Draft",
+    "FileLock",
+    "Identity",
+    "LocalStorage",
+    "Posix",
+    "identity",
+    "probe",
+    "survey",
+]

@@ -82,8 +82,12 @@ class FaultyPosix(Posix):
             setattr(self, name, functools.partial(self._call, name, getattr(self, name)))
 
     def reach(self, name: str) -> None:
-        """Counts a moment that is no system call, such as a step of a longer work."""
-        self._call(name, lambda: None)
+        """Counts a moment that is no system call, such as a step of a longer work.
+
+        The process may end at it; there is nothing about it that could fail.
+        """
+        if self.fault.action != "fail":
+            self._call(name, lambda: None)
 
     def _call(self, name: str, make: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         fault = self.fault

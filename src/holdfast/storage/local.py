@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from holdfast.errors import FormatError, SaveError, StorageFullError
 from holdfast.storage.draft import Draft
 from holdfast.storage.failures import failure_of
 from holdfast.storage.locks import FileLock
-from holdfast.storage.openfiles import Appender, OpenFile, opening_error
+from holdfast.storage.openfiles import Appender, OpenFile, opening_error, require_regular
+from holdfast.storage.paths import Paths
 from holdfast.storage.posix import Buffer, Posix
+from holdfast.storage.unshared import appending_alone
 
 #: Published files are read-only: writing through a checkpoint's folder must not change a shard.
 #: Who may reach them at all is the folders' matter, which follow the user's umask.
@@ -28,6 +29,8 @@ FOLDER_MODE = 0o777
 #: Unfinished files start with this; whoever holds the run's lock may remove them.
 TEMPORARY_PREFIX = ".tmp-"
 
+#: No file of that name, and none that could be.
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG})
 #: The medium has no hard links, or not between these two places.
 _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EXDEV})
 #: From this size on the free space is looked at before anything is written.
@@ -51,17 +54,11 @@ class LocalStorage:
         self.root = root
         self.posix = posix or Posix()
         self.direct = False
+        self._paths = Paths(root)
 
     def absolute(self, path: str) -> str:
-        """Returns the absolute form of a relative path.
-
-        Raises:
-            FormatError: The path would leave the store.
-        """
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts or "\0" in path:
-            raise FormatError(f"the path {path!r} leaves its store", hint="do not open this store")
-        return os.path.join(self.root, path)
+        """Returns the absolute form of a relative path; as `Paths.of_file`."""
+        return self._paths.of_file(path)
 
     # -- writing ----------------------------------------------------------------------------
 
@@ -189,7 +186,7 @@ class LocalStorage:
         """
         with self._translated(f"syncing the folder {path or '.'}", 0):
             try:
-                self.posix.fsync_folder(self.absolute(path))
+                self.posix.fsync_folder(self._paths.of_folder(path))
             except FileNotFoundError:
                 if not gone_ok:
                     raise
@@ -208,10 +205,9 @@ class LocalStorage:
             FileExistsError: See `exclusive`.
             SaveError, StorageFullError: The medium reported a failure.
         """
-        parent = str(PurePosixPath(path).parent)
-        if parent != "." and not os.path.isdir(self.absolute(parent)):
+        if (parent := path.rpartition("/")[0]) and not os.path.isdir(self._paths.of_folder(parent)):
             self.make_folder(parent)
-        absolute = self.absolute(path)
+        absolute = self._paths.of_folder(path)
         with self._translated(f"creating the folder {path}", 0):
             try:
                 self.posix.mkdir(absolute, FOLDER_MODE)
@@ -264,7 +260,7 @@ class LocalStorage:
     def remove_folder(self, path: str) -> bool:
         """Removes an empty folder; returns False where it is gone or not empty."""
         try:
-            self.posix.rmdir(self.absolute(path))
+            self.posix.rmdir(self._paths.of_folder(path))
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
                 return False
@@ -280,13 +276,13 @@ class LocalStorage:
         Raises:
             StorageFullError, SaveError: The medium failed; a torn tail may be left.
         """
-        with self._translated(f"appending to {path}", 0):
-            fd = self.posix.open_append(self.absolute(path), 0o666)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                yield Appender(self.posix, fd)
-            finally:
-                self.posix.close(fd)
+        absolute = self.absolute(path)
+        with (
+            self._translated(f"appending to {path}", 0),
+            appending_alone(self.posix, absolute, 0o666) as fd,
+        ):
+            require_regular(fd, path)
+            yield Appender(self.posix, fd)
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -326,48 +322,53 @@ class LocalStorage:
         except OSError as error:
             raise opening_error(error, path) from error
         try:
-            status = os.fstat(fd)
-            if (status.st_mode & 0o170000) != 0o100000:
-                raise FormatError(f"{path} is not a regular file", hint="remove it")
-            yield OpenFile(fd, path, status.st_size)
+            yield OpenFile(fd, path, require_regular(fd, path))
         finally:
             os.close(fd)
 
     def size(self, path: str) -> int | None:
         """Returns a file's length in bytes, or None where it is not there."""
-        try:
-            return os.lstat(self.absolute(path)).st_size
-        except FileNotFoundError:
-            return None
+        status = self._status(self.absolute(path))
+        return None if status is None else status.st_size
 
     def link_count(self, path: str) -> int:
         """Returns how many names a file has; 0 where it is not there."""
-        try:
-            return os.lstat(self.absolute(path)).st_nlink
-        except FileNotFoundError:
-            return 0
+        status = self._status(self.absolute(path))
+        return 0 if status is None else status.st_nlink
 
     def modified_ns(self, path: str) -> int:
         """Returns when a folder's names last changed, in ns; 0 where it is not there."""
+        status = self._status(self._paths.of_folder(path))
+        return 0 if status is None else status.st_mtime_ns
+
+    def _status(self, absolute: str) -> os.stat_result | None:
         try:
-            return os.stat(self.absolute(path)).st_mtime_ns
-        except FileNotFoundError:
-            return 0
+            return os.lstat(absolute)
+        except OSError as error:
+            if error.errno not in _NOT_THERE:
+                raise
+            return None
 
     def names(self, path: str) -> list[str]:
         """Returns the names in a folder, sorted; none where it is not there."""
         try:
-            return sorted(os.listdir(self.absolute(path)))
+            return sorted(os.listdir(self._paths.of_folder(path)))
         except (FileNotFoundError, NotADirectoryError):
             return []
 
     def folders(self, path: str) -> list[str]:
         """Returns the names of the folders in a folder, sorted; symbolic links left out."""
-        try:
-            with os.scandir(self.absolute(path)) as entries:
-                return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with self.listing(path) as entries:
+            return sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+
+    @contextlib.contextmanager
+    def listing(self, path: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Gives the entries of a folder, in no order; none where it is not there."""
+        with contextlib.ExitStack() as stack:
+            entries: Iterator[os.DirEntry[str]] = iter(())
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                entries = stack.enter_context(os.scandir(self._paths.of_folder(path)))
+            yield entries
 
     def free_nbytes(self) -> int:
         """Returns the bytes that an ordinary user can still write."""
@@ -377,8 +378,6 @@ class LocalStorage:
     def lock(self, path: str) -> FileLock:
         """Returns the lock of that name (not taken yet)."""
         return FileLock(Path(self.absolute(path)))
-
-    # -- failures ---------------------------------------------------------------------------
 
     def _temporary(self, target: str) -> str:
         folder, name = os.path.split(target)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import mmap
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from holdfast.errors import FormatError, HoldfastError, IntegrityError
@@ -31,6 +33,14 @@ def opening_error(error: OSError, path: str) -> Exception:
     return HoldfastError(
         f"{path} cannot be opened: {error.strerror}", hint="check its permissions, and ulimit -n"
     )
+
+
+def require_regular(fd: int, path: str) -> int:
+    """Returns the length in bytes of an open file; raises `FormatError` where it is no file."""
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise FormatError(f"{path} is not a regular file", hint="remove it")
+    return status.st_size
 
 
 class Appender:
@@ -122,3 +132,57 @@ class OpenFile:
             length = min(_HINT_NBYTES, offset + nbytes - begin)
             with contextlib.suppress(OSError):
                 os.posix_fadvise(self._fd, begin, length, os.POSIX_FADV_WILLNEED)
+
+
+class PacedFile(OpenFile):
+    """An open file that is read slowly, and leaves the page cache to those who need it.
+
+    What it had to fetch from the medium is dropped from the page cache again; what was there
+    already, for others to read, stays. Where the system cannot tell the two apart nothing is
+    dropped. For one thread.
+
+    Args:
+        file: The file; it is closed by whoever opened it.
+        pace: Called before each read with its bytes; it may wait.
+    """
+
+    def __init__(self, file: OpenFile, pace: Callable[[int], None]) -> None:
+        super().__init__(file._fd, file.path, file.nbytes)
+        self._pace = pace
+        self._tells = hasattr(os, "RWF_NOWAIT") and hasattr(os, "posix_fadvise")
+        if self._tells:
+            # No reading ahead: what it fetches could not be told from what was there before.
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_RANDOM)
+
+    def read_into_each(self, offset: int, buffers: Sequence[memoryview]) -> None:
+        """Does what `OpenFile.read_into_each` does, after waiting for its turn."""
+        self._pace(sum(len(view) for view in buffers))
+        super().read_into_each(offset, buffers)
+
+    def expect(self, offset: int, nbytes: int) -> None:
+        """Does nothing: reading ahead would run ahead of the pace."""
+
+    def _read(self, offset: int, buffers: Sequence[memoryview]) -> int:
+        cached = self._read_cached(offset, buffers) if self._tells else 0
+        if cached:
+            return cached
+        count = super()._read(offset, buffers)
+        if self._tells:
+            # Whole pages only can be dropped; the next read fetches the last one again.
+            begin = offset - offset % mmap.PAGESIZE
+            end = -(-(offset + count) // mmap.PAGESIZE) * mmap.PAGESIZE
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self._fd, begin, end - begin, os.POSIX_FADV_DONTNEED)
+        return count
+
+    def _read_cached(self, offset: int, buffers: Sequence[memoryview]) -> int:
+        """Reads what is in the page cache at an offset; returns 0 where nothing is."""
+        try:
+            return os.preadv(self._fd, buffers, offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            # A filesystem without such reads; any other failure is for the ordinary read to meet.
+            self._tells = error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+            return 0

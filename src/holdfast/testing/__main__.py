@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import Final, NoReturn
 
-from holdfast.testing.registry import SCENARIOS, SWEEPS
+from holdfast.testing.registry import SWEEPS
+from holdfast.testing.scenarios import SCENARIOS
 
 #: More often, nobody would see the difference.
 _TELL_S: Final = 0.1

@@ -42,7 +42,7 @@ class _Step:
 
 _STEPS: Final = (
     _Step("killed at each call, training", "kills", "training", 6),
-    _Step("killed at each call, large training", "kills", "training-large", 12),
+    _Step("killed at each call, large training", "kills", "training, large", 12),
     _Step("errors of the medium, training", "failures", "training", 25, 2),
     _Step("killed, and again while recovering", "compound", "training", 40, 4),
     _Step("power cuts, replayed", "replays", "training", 30, 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -83,8 +84,12 @@ class Bench:
         self.scenario.check(self.root, self.promised)
 
     def _work(self, fault: Fault) -> None:
+        # Several threads may come to their end at once: the first one says where.
+        last_words = threading.Lock()
+
         def die(name: str) -> NoReturn:
-            self._fired.write_text(f"{posix.count} {name}")
+            last_words.acquire()
+            self._fired.write_text(f"{posix.count} {posix.fired or name}")
             os._exit(KILLED)
 
         posix = FaultyPosix(fault, crash=die)
@@ -92,6 +97,7 @@ class Bench:
             with self._said.open("a") as said:
                 self.scenario.act(self.root, posix, lambda line: _say(said.fileno(), line))
         finally:
+            last_words.acquire()
             self._fired.write_text(f"{posix.count} {posix.fired}")
 
 

@@ -67,6 +67,7 @@ def compound(
     folder: Path,
     *,
     stride: int = 1,
+    second: int | None = None,
     progress: Progress = lambda a, b: None,
 ) -> Outcome:
     """Ends the process at a call, then ends the one that recovers, too, and then the next.
@@ -74,14 +75,15 @@ def compound(
     Args:
         scenario: The work.
         folder: An empty folder, on the medium that is to be proven.
-        stride: Every how many calls the first one ends; the recovering one every fifth call, or
-            as often as the first where that is less often.
+        stride: Every how many calls the first one ends.
+        second: Every how many calls the recovering one does; left out, every fifth, or as often as
+            the first where that is less often.
         progress: See `Tally`.
     """
     bench = Bench(scenario, folder)
     tally = Tally("kill while recovering", scenario.name, progress)
     calls = bench.disturb(Fault(0))[2]
-    second = max(5, stride)
+    second = second or max(5, stride)
     firsts = range(1, calls + 1, stride)
     tally.total = len(firsts) * max(1, calls // second // 2)
     for number, first in enumerate(firsts):
@@ -99,10 +101,58 @@ def compound(
     return tally.outcome()
 
 
+def failures_after_kills(
+    scenario: Scenario,
+    folder: Path,
+    *,
+    stride: int = 1,
+    second: int | None = None,
+    progress: Progress = lambda a, b: None,
+) -> Outcome:
+    """Ends the process at a call, then fails the one that recovers, once or from a call on.
+
+    Errors and their lasting take turns from state to state.
+
+    Args:
+        scenario: The work.
+        folder: An empty folder, on the medium that is to be proven.
+        stride: Every how many calls the first one ends.
+        second: Every how many calls of the recovering one fail; left out, as `compound`.
+        progress: See `Tally`.
+    """
+    bench = Bench(scenario, folder)
+    tally = Tally("failure while recovering", scenario.name, progress)
+    calls = bench.disturb(Fault(0))[2]
+    second = second or max(5, stride)
+    kinds = [(error, lasting) for error in (errno.EIO, errno.ENOSPC) for lasting in (False, True)]
+    firsts = range(1, calls + 1, stride)
+    tally.total = len(firsts) * max(1, calls // second // 2)
+    for number, first in enumerate(firsts):
+        for at in range(1 + number % second, calls + 1, second):
+            error, lasting = kinds[tally.states % len(kinds)]
+            fault = Fault(at, "fail", error, lasting, FAILING[error])
+            try:
+                bench.disturb(Fault(first))
+                call = bench.go_on(fault)[1]
+            except ViolationError as violation:
+                tally.add("broken", f"call {first}, then {_said(fault)} (call {at}): {violation}")
+                continue
+            if not call:
+                break
+            wrong = judged(bench.check)
+            kind = f"{call} {_said(fault)}"
+            tally.add(kind, wrong and f"call {first}, then {kind} (call {at}): {wrong}")
+    return tally.outcome()
+
+
+def _said(fault: Fault) -> str:
+    if fault.action != "fail":
+        return fault.action
+    return f"{errno.errorcode[fault.error]}{' from then on' if fault.lasting else ''}"
+
+
 def _explore(bench: Bench, fault: Fault, tally: Tally) -> None:
-    what: str = fault.action
-    if fault.action == "fail":
-        what = f"{errno.errorcode[fault.error]}{' from then on' if fault.lasting else ''}"
+    what = _said(fault)
     try:
         _, call, _ = bench.disturb(fault)
     except ViolationError as error:

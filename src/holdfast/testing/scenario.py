@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from holdfast.checkpoint import Checkpoint
-from holdfast.lifecycle.checking import Verification
+from holdfast.lifecycle.verification import Verification
 from holdfast.placing import open_place
 from holdfast.storage import Posix
 from holdfast.store import Store
