@@ -21,11 +21,9 @@ from tests.reliability.mutation.noticing import (
     BaselineError,
     Ledger,
     Result,
-    Stage,
     Tree,
     Trial,
     digest_of,
-    needed_stages,
 )
 from tests.reliability.mutation.places import Mutant, find
 from tests.reliability.mutation.reporting import section, write
@@ -48,7 +46,7 @@ def selected(mutants: Sequence[Mutant], pattern: str) -> list[Mutant]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Tries mutants; returns how many nothing noticed."""
+    """Tries mutants; returns how many nothing noticed, and how many tests fail anyhow."""
     options = _parsed(arguments)
     every = every_mutant()
     wanted = selected(every, options.only)
@@ -73,9 +71,11 @@ def main(arguments: Sequence[str]) -> int:
     survivors = [m.name for m in wanted if m.name in results and not results[m.name].noticed_by]
     for name in survivors:
         _say(f"NOT NOTICED: {name}")
+    for test in ledger.failing:
+        _say(f"FAILS WITHOUT A MUTANT: {test}")
     tried = [m for m in wanted if m.name in results]
     _say(f"{len(tried) - len(survivors)} of {len(tried)} noticed")
-    return len(survivors)
+    return len(survivors) + len(ledger.failing)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -103,17 +103,10 @@ def _try(
         Trial(PROJECT, Tree(PROJECT, folder / str(number)), ledger, sweeps, alone)
         for number in range(max(1, min(options.jobs, len(mutants))) if mutants else 0)
     ]
-    needed = needed_stages(PROJECT, mutants, sweeps=sweeps)
-    stages = [stage for stage in needed if not ledger.has_passed(str(stage))]
-
-    def pass_without(trial: Trial, stage: Stage) -> str:
-        trial.baseline(stage)
-        return f"passes without a mutant: {stage}"
 
     def attempt(trial: Trial, mutant: Mutant) -> str:
         return _told(trial.attempt(mutant))
 
-    _each(stages, trials, pass_without)
     _each(mutants, trials, attempt)
 
 

@@ -115,17 +115,17 @@ CHOSEN: Final = (
     Chosen(
         "lifecycle/prune.py", "_carry_out", "order",
         "thinning comes before the deletions",
-        ["for checkpoint_id in deleted:", "for checkpoint_id, items in thinned.items():"],
+        ["spared = {i for i in deleted", "thinner = {"],
     ),
     Chosen(
-        "lifecycle/planning.py", "_remove_if_empty", "order",
+        "lifecycle/planning.py", "remove_if_empty", "order",
         "the lock goes before the journal",
         ["for name in (names.JOURNAL, names.LOCK):"],
         "for name in (names.LOCK, names.JOURNAL):\n"
         '        place.storage.remove(f"{folder}/{name}")',
     ),
     Chosen(
-        "lifecycle/planning.py", "_remove_if_empty", "recheck",
+        "lifecycle/planning.py", "remove_if_empty", "recheck",
         "whether a run's folder holds something else is not asked",
         ["if set(place.storage.names(folder))"],
         "pass",

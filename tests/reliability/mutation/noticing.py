@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
@@ -55,9 +55,8 @@ class Result:
         noticed_by: The test that failed; empty where none did.
         seconds: How long that took.
         once: Tests that failed and then passed again, with the same mutant: no proof.
-        replay: In how many states the recorded replay alone found a violation, of how many; empty
-            where it was not asked.
-        kills: The same of the kills alone.
+        replay: What the recorded replay found by itself; empty where it was not asked.
+        kills: The same of the kills.
     """
 
     mutant: str
@@ -69,7 +68,7 @@ class Result:
 
 
 class BaselineError(Exception):
-    """The tests do not pass without any mutant: then a failing test says nothing."""
+    """Tests end without naming one that failed, and not for a mutant: nothing can be concluded."""
 
 
 class Tree:
@@ -163,7 +162,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._results: dict[str, Result] = {}
         self._hints: dict[str, str] = {}
-        self._passed: set[str] = set()
+        self._passes: dict[str, bool] = {}
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         for line in lines:
             try:
@@ -175,7 +174,7 @@ class Ledger:
     def _take(self, entry: dict[str, object]) -> None:
         if "baseline" in entry:
             if entry["tree"] == self._tree:
-                self._passed.add(str(entry["baseline"]))
+                self._passes[str(entry["baseline"])] = bool(entry["passes"])
             return
         members = {key: value for key, value in entry.items() if key != "tree"}
         result = Result(**{**members, "once": tuple(members["once"])})  # type: ignore[arg-type]
@@ -197,14 +196,19 @@ class Ledger:
         self._results[result.mutant] = result
         self._write({"tree": self._tree, **asdict(result)})
 
-    def has_passed(self, command: str) -> bool:
-        """Returns whether a command passed without any mutant."""
-        return command in self._passed
+    def passes(self, what: str) -> bool | None:
+        """Returns whether tests pass without any mutant; None where that was not asked."""
+        return self._passes.get(what)
 
-    def note_passed(self, command: str) -> None:
-        """Keeps that a command passed without any mutant."""
-        self._passed.add(command)
-        self._write({"tree": self._tree, "baseline": command})
+    def note_passes(self, what: str, passes: bool) -> None:
+        """Keeps whether tests pass without any mutant."""
+        self._passes[what] = passes
+        self._write({"tree": self._tree, "baseline": what, "passes": passes})
+
+    @property
+    def failing(self) -> list[str]:
+        """Tests that fail without any mutant, and were left out."""
+        return [what for what, passes in self._passes.items() if not passes]
 
     def _write(self, entry: dict[str, object]) -> None:
         with self._lock, self._path.open("a") as file:
@@ -281,44 +285,52 @@ class Trial:
     ledger: Ledger
     sweeps: bool = True
     alone: bool = True
+    _mutant: Mutant = field(init=False)
     _once: list[str] = field(default_factory=list)
 
-    def baseline(self, stage: Stage) -> None:
-        """Runs tests without any mutant.
+    def _passes(self, command: list[str], what: str) -> bool:
+        """Returns whether tests pass without any mutant; asked once."""
+        known = self.ledger.passes(what)
+        if known is None:
+            self._put_original()
+            try:
+                # Nothing collected is fine: a folder may hold long tests alone.
+                known = self.tree.run(command, limit_s=_COMMAND_S)[0] in (0, 5)
+            finally:
+                self._put_mutant()
+            self.ledger.note_passes(what, known)
+        return known
 
-        Raises:
-            BaselineError: They do not pass.
-        """
-        status, said = self.tree.run(stage.command(), limit_s=_COMMAND_S)
-        # Nothing collected is fine: a folder may hold long tests alone.
-        if status not in (0, 5):
-            raise BaselineError(f"{stage} does not pass without a mutant:\n{said[-3000:]}")
-        self.ledger.note_passed(str(stage))
+    def _put_original(self) -> None:
+        source = self.project / "src" / "holdfast" / self._mutant.path
+        self.tree.put(self._mutant.path, source.read_bytes())
+
+    def _put_mutant(self) -> None:
+        source = self.project / "src" / "holdfast" / self._mutant.path
+        self.tree.put(self._mutant.path, self._mutant.applied(source.read_bytes()))
 
     def attempt(self, mutant: Mutant) -> Result:
         """Returns what became of a mutant, and keeps it."""
         began = time.monotonic()
-        source = self.project / "src" / "holdfast" / mutant.path
-        original = source.read_bytes()
-        self.tree.put(mutant.path, mutant.applied(original))
-        self._once = []
+        self._mutant, self._once = mutant, []
+        self._put_mutant()
         try:
-            by = self._noticed(mutant)
+            by = self._noticed()
             seconds = round(time.monotonic() - began, 1)
             replay = kills = ""
             if self.alone and mutant.kind in OF_THE_DISK:
-                replay, kills = self._sweep("replays", 6), self._sweep("kills", 4)
+                replay, kills = self._sweep("replays"), self._sweep("kills")
         finally:
-            self.tree.put(mutant.path, original)
+            self._put_original()
         result = Result(mutant.name, by, seconds, tuple(self._once), replay, kills)
         self.ledger.add(result)
         return result
 
-    def _noticed(self, mutant: Mutant) -> str:
-        hint = self.ledger.hint(mutant.name)
-        if "::" in hint and self._fails(hint):
+    def _noticed(self) -> str:
+        hint = self.ledger.hint(self._mutant.name)
+        if "::" in hint and self._fails(hint) and self._passes([*_PYTEST, hint], hint):
             return hint
-        for stage in stages(self.project, mutant.path, sweeps=self.sweeps):
+        for stage in stages(self.project, self._mutant.path, sweeps=self.sweeps):
             by = self._stage(stage)
             if by:
                 return by
@@ -326,37 +338,41 @@ class Trial:
 
     def _stage(self, stage: Stage) -> str:
         command = stage.command()
+        for test in self.ledger.failing:
+            command += ["--deselect", test]
         while True:
             status, said = self.tree.run(command, limit_s=_COMMAND_S)
             if status in (0, 5):
                 return ""
             failed = _FAILED.search(said)
             if failed is None:
-                return _without_a_test(status, stage, said)
+                if self._passes(stage.command(), str(stage)):
+                    return _without_a_test(status, stage, said)
+                raise BaselineError(f"{stage} does not pass without a mutant:\n{said[-3000:]}")
             test = failed[1].strip()
             if test in self._once:
                 return ""
-            if self._fails(test):
+            # A second look decides, with the mutant and without it; else the others go on.
+            if not self._fails(test):
+                self._once.append(test)
+            elif self._passes([*_PYTEST, test], test):
                 return test
-            # It may have failed for another reason: a second look decides, and the others go on.
-            self._once.append(test)
             command = [*command, "--deselect", test]
 
     def _fails(self, test: str) -> bool:
         status, _ = self.tree.run([*_PYTEST, test], limit_s=_COMMAND_S)
         return status is None or status == 1
 
-    def _sweep(self, sweep: str, stride: int) -> str:
+    def _sweep(self, sweep: str) -> str:
+        """Returns how many states it took a sweep alone to notice, and of how many."""
         scratch = self.tree.folder / "sweep"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
-        command = ["-m", "holdfast.testing", sweep, "training", str(scratch), str(stride)]
+        command = ["-m", "tests.reliability.mutation.alone", sweep, str(scratch)]
         status, said = self.tree.run(command, limit_s=_COMMAND_S)
-        lines = [line for line in said.splitlines() if line.startswith('{"outcome"')]
-        if status != 0 or not lines:
-            return "the work itself failed"
-        outcome = json.loads(lines[-1])["outcome"]
-        return f"{outcome['violated']} of {outcome['states']}"
+        if status != 0:
+            return "the work itself fails"
+        return said.strip().splitlines()[-1]
 
 
 def _without_a_test(status: int | None, stage: Stage, said: str) -> str:
@@ -366,11 +382,3 @@ def _without_a_test(status: int | None, stage: Stage, said: str) -> str:
     if status is not None and status < 0:
         return f"{stage.paths[0]}: the process ended with signal {-status}"
     raise BaselineError(f"{stage} ended with status {status} and named no test:\n{said[-3000:]}")
-
-
-def needed_stages(project: Path, mutants: Iterable[Mutant], *, sweeps: bool) -> list[Stage]:
-    """Returns every stage that any of the mutants may come to, each once, in a fixed order."""
-    found: dict[Stage, None] = {}
-    for mutant in mutants:
-        found.update(dict.fromkeys(stages(project, mutant.path, sweeps=sweeps)))
-    return sorted(found, key=lambda stage: (stage.marked, stage.paths))

@@ -51,7 +51,7 @@ def section(
     ]
     lines += [
         "",
-        "The last column: in how many states replayed power cuts and kills, each alone, found harm.",
+        "The last column says what replayed power cuts and kills of one training find by themselves.",
         "",
         "| place | kind | what was taken out | noticed by | power cuts, kills |",
         "|---|---|---|---|---|",
@@ -98,4 +98,4 @@ def _code(text: str) -> str:
 
 
 def _found(count: str) -> bool:
-    return bool(count) and not count.startswith("0 ")
+    return bool(count) and not count.startswith("nothing")
