@@ -25,6 +25,7 @@ from holdfast.errors import (
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.reindex import catch_up
 from holdfast.storage import Capabilities, LocalStorage, Posix, probe
+from holdfast.storage.failures import failure_of
 
 _log = logging.getLogger("holdfast")
 
@@ -71,7 +72,12 @@ def open_place(
 
 
 def _open_writable(storage: LocalStorage, store_id: str, catalog: str | None) -> Place:
-    found = probe(storage.root)
+    try:
+        found = probe(storage.root)
+    except OSError as error:
+        raise failure_of(
+            error, "trying out the store", needed=0, free=storage.free_nbytes, root=storage.root
+        ) from error
     _log.debug("%s: %s", storage.root, found)
     storage.direct = found.direct_alignment > 0
     where = catalog or _own_catalog(storage)

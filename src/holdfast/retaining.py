@@ -34,17 +34,18 @@ class Retention:
         self._known = KnownCheckpoints(place, run, history)
         self._followed = FollowedRun(keep, told=_told(history))
 
-    def apply(self, *, finished: bool = False) -> Plan | None:
+    def apply(self, *, finished: bool = False, lags: bool = False) -> Plan | None:
         """Applies the policy; a failure is logged, and the next save tries again.
 
         Args:
             finished: Whether the run is over for good.
+            lags: Whether the catalog misses something: a write to it failed.
 
         Returns:
             What was done; None where it failed.
         """
         try:
-            news = self._known.refresh()
+            news = self._known.refresh(lags=lags)
             for checkpoint_id in news.gone:
                 self._followed.forget(checkpoint_id)
             for info in news.learnt:
@@ -56,6 +57,18 @@ class Retention:
             _log.error("the clean-up of %s failed and is tried again later: %s", self._run, error)
             return None
         return done
+
+    def catch_up(self, *, lags: bool) -> bool:
+        """Brings the catalog to what it had no room for; returns whether it is up to date.
+
+        Args:
+            lags: As for `apply`.
+        """
+        try:
+            return self._known.catch_up(lags=lags)
+        except HoldfastError as error:
+            _log.warning("the catalog of %s cannot be brought up to date: %s", self._run, error)
+            return False
 
     def _note_kept(self, plan: Plan) -> None:
         """Notes why checkpoints stay, where that changed since the last clean-up."""

@@ -65,8 +65,8 @@ class Saver:
         self._history = history
         self._recorder = recorder
         self._on_failure = on_failure
-        self._indexed = False
-        self._worker = Worker(f"holdfast-{run}", idle=recorder.flush_quietly)
+        self._lags = False
+        self._worker = Worker(f"holdfast-{run}", idle=self._rest)
         self._retention = Retention(place, run, history=history, keep=keep)
         self._parent = ParentShards.none()
         self._parent_id: str | None = None
@@ -173,13 +173,13 @@ class Saver:
             self._on_failure(draft.id)
 
         def after() -> None:
-            # A policy that does not see the newest checkpoint would judge by the others alone.
-            if self._indexed:
-                self.watch.begin(draft.step, 0, phase="cleaning up")
-                try:
-                    self.retain()
-                finally:
-                    self.watch.end()
+            self.watch.begin(draft.step, 0, phase="cleaning up")
+            try:
+                self.retain()
+                # What was cleaned up may have made the room that the catalog had not.
+                self._lags = not self._retention.catch_up(lags=self._lags)
+            finally:
+                self.watch.end()
 
         job = Job(work, settle=settle, drop=drop, after=after, before_wait=self.copier.join)
         # The thread may be stuck before it comes to this: writing rows of the journal, say.
@@ -233,7 +233,7 @@ class Saver:
 
     def retain(self, *, finished: bool = False) -> Plan | None:
         """Applies the keep policy; see `Retention.apply`."""
-        return self._retention.apply(finished=finished)
+        return self._retention.apply(finished=finished, lags=self._lags)
 
     @property
     def busy(self) -> bool:
@@ -241,6 +241,12 @@ class Saver:
         return self._worker.busy
 
     # -- on the saving thread ---------------------------------------------------------------
+
+    def _rest(self) -> None:
+        """What is done about once a second between saves."""
+        self._recorder.flush_quietly()
+        if self._lags:
+            self._lags = not self._retention.catch_up(lags=True)
 
     def _save(self, draft: Manifest, snapshot: Snapshot, best_before: BestBefore) -> Checkpoint:
         # Known only now: a save that was under way when the state was copied may have failed.
@@ -288,7 +294,8 @@ class Saver:
         record = committed.manifest.record()
         announcements.saved(record.info, best_before=best_before)
         self.watch.move("cataloguing")
-        self._indexed = self._place.index(lambda catalog: self._catalogue(catalog, record))
+        if not self._place.index(lambda catalog: self._catalogue(catalog, record)):
+            self._lags = True
         return Checkpoint(self._place, self._overlaid(record))
 
     def _trusted(self) -> ParentShards:

@@ -8,7 +8,7 @@ import pytest
 import holdfast
 from holdfast import announcements, keep
 from holdfast.errors import NotFoundError
-from holdfast.lifecycle import checking, healing, prune
+from holdfast.lifecycle import checking, prune
 from tests.runs.samples import manual, on_medium, saved
 from tests.storage.faulty import WatchedPosix
 
@@ -111,7 +111,7 @@ def check_sound(place):
     with holdfast.open(place) as store:
         known = {c.id: c.items for c in store.checkpoints("run")}
         assert store.verify().damaged == {}
-        assert store.repair().findings == ()
+        assert store.repair().ok
         store.reindex()
         assert {c.id: c.items for c in store.checkpoints("run")} == known
     return known
@@ -153,13 +153,13 @@ def test_a_pin_that_comes_before_the_deletion_keeps_the_checkpoint(place, monkey
     real = prune._delete
     pinned = []
 
-    def pin_first(*arguments):
+    def pin_first(*arguments, **options):
         # The plan is noted by now, and the first deletion is about to begin.
         if not pinned:
             with holdfast.open(place) as other:
                 pinned.append(other.get("run@step:1"))
                 pinned[0].pin()
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(prune, "_delete", pin_first)
     with holdfast.open(place) as store:
@@ -172,12 +172,12 @@ def test_a_score_that_comes_before_the_deletion_keeps_the_checkpoint(place, monk
     real = prune._delete
     scored = []
 
-    def score_first(*arguments):
+    def score_first(*arguments, **options):
         if not scored:
             with holdfast.open(place) as other:
                 scored.append(other.get("run@step:0"))
                 scored[0].report(val_loss=0.1)
-        return real(*arguments)
+        return real(*arguments, **options)
 
     monkeypatch.setattr(prune, "_delete", score_first)
     with holdfast.open(place) as store:
@@ -243,7 +243,7 @@ def test_a_save_that_ends_beside_a_verification_is_no_lost_manifest(place):
 
 def test_a_doctor_heals_nothing_that_is_thinned_while_it_looks(place, monkeypatch):
     finish(place)
-    real = healing.broken_files
+    real = repairing.shard_files
     thinned = []
 
     def thin_first(*arguments, **options):
@@ -253,7 +253,7 @@ def test_a_doctor_heals_nothing_that_is_thinned_while_it_looks(place, monkeypatc
         return real(*arguments, **options)
 
     with holdfast.open(place) as store:
-        monkeypatch.setattr(healing, "broken_files", thin_first)
+        monkeypatch.setattr(repairing, "shard_files", thin_first)
         found = store.repair(apply=True)
         monkeypatch.undo()
     assert len(thinned) == 2

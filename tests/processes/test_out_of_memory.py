@@ -85,7 +85,7 @@ def test_a_trainer_killed_for_its_memory_in_a_save_keeps_what_it_promised(tmp_pa
         with store.run("run") as run:
             run.attach(model={"w": np.ones(STATE)})
             assert run.resume() == 1
-        assert store.repair().findings == ()
+        assert store.repair().ok
 
 
 #: Is given no more address space before its state becomes large, and all of it after that.

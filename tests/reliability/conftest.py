@@ -20,6 +20,8 @@ def measured(record_property):
     """Prints what a sweep explored, and fails with what it found."""
 
     def report(outcome):
+        if outcome.skipped:
+            pytest.skip(outcome.skipped)
         kinds = ", ".join(f"{kind} {count}" for kind, count in outcome.kinds.items())
         what = f"{outcome.sweep}, {outcome.scenario}: {outcome.states} states ({kinds})"
         record_property("measured", what)

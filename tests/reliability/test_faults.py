@@ -22,6 +22,9 @@ STRIDES = {
     "import": (1, 4, 8),
 }
 
+#: Reading the files anew writes nothing but the catalog, whose calls are SQLite's own.
+WRITING = [name for name in SCENARIOS if not name.startswith("reindex")]
+
 
 @pytest.fixture(autouse=True)
 def quiet():
@@ -31,10 +34,10 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def assert_nothing_lost(outcome, record_property, *, least=1):
+def assert_nothing_lost(outcome, record_property):
     assert outcome.violations == ()
     assert outcome.violated == 0
-    assert outcome.states >= least, outcome
+    assert outcome.states > 0, outcome
     each = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.kinds.items()))
     record_property(
         "measured", f"{outcome.scenario}, {outcome.sweep}: {outcome.states} states: {each}"
@@ -60,13 +63,12 @@ def test_work_that_ends_at_any_call_of_the_medium_goes_on(tmp_path, record_prope
 
 
 @pytest.mark.sweeps
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", WRITING)
 def test_a_call_of_the_medium_that_fails_costs_nothing_that_was_promised(
     tmp_path, record_property, stride, name
 ):
     outcome = faultsweeps.failures(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][1]))
-    # Reading the files anew changes nothing but the catalog: only opening the store has calls.
-    assert_nothing_lost(outcome, record_property, least=0 if "reindex" in name else 1)
+    assert_nothing_lost(outcome, record_property)
 
 
 @pytest.mark.sweeps
@@ -80,10 +82,10 @@ def test_whoever_recovers_may_end_at_any_call_too(tmp_path, record_property, str
 
 
 @pytest.mark.sweeps
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize("name", WRITING)
 def test_the_medium_may_fail_whoever_recovers(tmp_path, record_property, stride, name):
     sparse = STRIDES[name][2]
     outcome = faultsweeps.failures_after_kills(
         SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
     )
-    assert_nothing_lost(outcome, record_property, least=0 if "reindex" in name else 1)
+    assert_nothing_lost(outcome, record_property)

@@ -1,8 +1,11 @@
 """The clean-up comes after the save: nobody waits for it, and it fails no save."""
 
+import contextlib
 import errno
+import json
 import logging
 import os
+import threading
 
 import pytest
 
@@ -86,7 +89,7 @@ def test_a_failing_clean_up_fails_no_save_and_is_tried_again(store, log):
 
 
 def test_a_defect_in_the_clean_up_ends_no_run(store, log, monkeypatch):
-    def break_down(self, *, finished=False):
+    def break_down(self, *, finished=False, lags=False):
         raise ZeroDivisionError("a defect")
 
     with manual(store, keep=keep.latest(1)) as run:
@@ -100,20 +103,52 @@ def test_a_defect_in_the_clean_up_ends_no_run(store, log, monkeypatch):
         assert steps_of(run) == [2]
 
 
-def test_no_clean_up_judges_without_the_newest_checkpoint(store, monkeypatch):
-    real = Catalog.put_checkpoint
+@contextlib.contextmanager
+def no_room(self):
+    raise holdfast.StorageFullError("no room for the catalog", hint="free some space")
+    yield
 
-    def refuse(self, record):
-        raise holdfast.StorageFullError("no room for the catalog", hint="free some space")
 
+def steps_on_disk(store):
+    found = store.path.glob("runs/*/*/manifest.json")
+    return sorted(json.loads(path.read_text())["step"] for path in found)
+
+
+def test_a_clean_up_goes_by_the_files_while_the_catalog_has_no_room(store, monkeypatch):
     with manual(store, metric="loss", keep=keep.best(1)) as run:
         saved(run, 0, {"loss": 2.0})
-        monkeypatch.setattr(Catalog, "put_checkpoint", refuse)
-        saved(run, 1, {"loss": 1.0})
-        assert manifests(store) == [0, 1]
-        monkeypatch.setattr(Catalog, "put_checkpoint", real)
-        saved(run, 2, {"loss": 3.0})
-        assert manifests(store) == [1, 2]
+        with monkeypatch.context() as full:
+            full.setattr(Catalog, "transaction", no_room)
+            for step, loss, left in ((1, 1.0, [1]), (2, 3.0, [1, 2]), (3, 4.0, [1, 3])):
+                run.save(step, {"loss": loss}).wait()
+                run.wait()
+                # What the catalog still lists, and what it misses, is not judged by.
+                assert steps_on_disk(store) == left
+        saved(run, 4, {"loss": 5.0})
+        assert manifests(store) == [1, 4]
+        assert [c.step for c in run.checkpoints()] == [4, 1]
+
+
+def test_the_catalog_heals_between_saves_when_there_is_room_again(store, monkeypatch):
+    healed = threading.Event()
+    real = Retention.catch_up
+
+    def catch_up(self, *, lags):
+        done = real(self, lags=lags)
+        if done and lags:
+            healed.set()
+        return done
+
+    monkeypatch.setattr(Retention, "catch_up", catch_up)
+    with manual(store, keep=keep.latest(1)) as run:
+        saved(run, 0)
+        with monkeypatch.context() as full:
+            full.setattr(Catalog, "transaction", no_room)
+            run.save(1).wait()
+            run.wait()
+            assert [c.step for c in run.checkpoints()] == [0]
+        assert healed.wait(60)
+        assert [c.step for c in run.checkpoints()] == [1]
 
 
 def test_nothing_is_cleaned_up_after_a_save_that_failed(store):

@@ -13,7 +13,7 @@ from blake3 import blake3
 from holdfast.engine import names
 from holdfast.engine.manifest import Manifest, encode
 from holdfast.engine.shardfile import header_nbytes
-from holdfast.errors import HoldfastError
+from holdfast.errors import FormatError, IntegrityError
 from holdfast.storage import LocalStorage
 
 #: Names of a shard that one checkpoint alone has.
@@ -112,7 +112,11 @@ def release_shard(storage: LocalStorage, shard: str, *, others: int = 0) -> int:
 
 
 def shard_of(storage: LocalStorage, path: str) -> str | None:
-    """Returns the name of the shard in a file, by its header; None where it cannot be told."""
+    """Returns the name of the shard in a file, by its header; None where it cannot be told.
+
+    Raises:
+        HoldfastError: The file cannot be opened now, and may be sound: too many open files.
+    """
     try:
         with storage.reading(path) as file:
             first = bytearray(8)
@@ -120,7 +124,7 @@ def shard_of(storage: LocalStorage, path: str) -> str | None:
             nbytes = header_nbytes(bytes(first), file_nbytes=file.nbytes, path=path)
             data = bytearray(nbytes)
             file.read_into(0, memoryview(data))
-    except (FileNotFoundError, HoldfastError):
+    except (FileNotFoundError, IntegrityError, FormatError):
         # Unreadable: its second name, if it has one, is left for a sweep over shards/.
         return None
     return blake3(data).hexdigest()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
-from holdfast.lifecycle.reindex import refresh_run
-from holdfast.model import CheckpointInfo
+from holdfast.lifecycle.reindex import gather, refresh_run
+from holdfast.model import CheckpointInfo, CheckpointRecord
 
 _log = logging.getLogger("holdfast")
 
@@ -56,21 +57,45 @@ class KnownCheckpoints:
         self._infos: list[CheckpointInfo] = []
         self._awaited: set[str] = set()
 
-    def infos(self) -> tuple[CheckpointInfo, ...]:
-        """Returns the checkpoints as of the last `refresh`, oldest first."""
-        return tuple(self._infos)
+    def catch_up(self, *, lags: bool) -> bool:
+        """Brings the catalog up to date where it lags; returns False where it takes no write.
 
-    def refresh(self) -> News:
-        """Takes in what was said and done since, by any process, and returns what changed.
+        Args:
+            lags: As for `refresh`.
 
         Raises:
             HoldfastError: The journal or the catalog cannot be read.
         """
         self._history.refresh()
-        filling = self._up_to_date()
+        return self._up_to_date(lags)
+
+    def infos(self) -> tuple[CheckpointInfo, ...]:
+        """Returns the checkpoints as of the last `refresh`, oldest first."""
+        return tuple(self._infos)
+
+    def refresh(self, *, lags: bool = False) -> News:
+        """Takes in what was said and done since, by any process, and returns what changed.
+
+        Args:
+            lags: Whether the catalog is known to miss something: a write to it failed.
+
+        Raises:
+            HoldfastError: The journal or the catalog cannot be read.
+        """
+        self._history.refresh()
+        if not self._up_to_date(lags):
+            # No room for the catalog, most likely, and it is the clean-up that makes room. What
+            # the catalog lags behind must not be judged by: it may list what is gone.
+            self._filling = None
+            self._history.take_news()
+            return self._read_all(gather(self._place, self._run).checkpoints, None)
+        state = self._place.catalog.sync_state(self._run)
+        # A catalog that takes no write answers anew each time.
+        filling = -1 if state is None else state.filling
         named = self._history.take_news() | self._awaited
         if filling != self._filling or len(named) > max(_FEW, len(self._infos) // 2):
-            return self._read_all(filling)
+            records = self._place.catalog.checkpoints(self._run, order_by="created_at")
+            return self._read_all(records, None if filling == -1 else filling)
         try:
             return self._look_up(named)
         except BaseException:
@@ -78,25 +103,24 @@ class KnownCheckpoints:
             self._filling = None
             raise
 
-    def _up_to_date(self) -> int:
-        """Returns which filling of the catalog's rows stands, after bringing up what lags."""
+    def _up_to_date(self, lags: bool) -> bool:
+        """Brings the catalog up where it lags; returns False where it takes no write."""
         state = self._place.catalog.sync_state(self._run)
-        if state is None or state.journal_nbytes < self._history.nbytes:
+        if not lags and state is not None and state.journal_nbytes >= self._history.nbytes:
+            return True
+        healed = refresh_run(self._place, self._run)
+        if healed:
             _log.info("the catalog was behind on %s: brought up to date", self._run)
-            refresh_run(self._place, self._run)
-            state = self._place.catalog.sync_state(self._run)
-        # A catalog that takes no write answers anew each time.
-        return -1 if state is None else state.filling
+        return healed
 
-    def _read_all(self, filling: int) -> News:
-        records = self._place.catalog.checkpoints(self._run, order_by="created_at")
+    def _read_all(self, records: Sequence[CheckpointRecord], filling: int | None) -> News:
         self._infos = [self._history.overlay(record.info) for record in records]
         self._keys = [(info.created_at, info.id) for info in self._infos]
         gone = tuple(self._by_id.keys() - {info.id for info in self._infos})
         self._by_id = {info.id: info for info in self._infos}
         pending = (i for run, i in self._place.catalog.pending() if run == self._run)
         self._awaited = {i for i in pending if self._is_awaited(i)}
-        self._filling = None if filling == -1 else filling
+        self._filling = filling
         return News(True, tuple(self._infos), gone)
 
     def _look_up(self, named: set[str]) -> News:

@@ -107,12 +107,15 @@ def catch_up(place: Place) -> int:
     return lagging
 
 
-def refresh_run(place: Place, run: str) -> None:
-    """Brings one run of the catalog up to date, whatever it has seen."""
+def refresh_run(place: Place, run: str) -> bool:
+    """Brings one run of the catalog up to date, whatever it has seen.
+
+    Returns:
+        False where the catalog takes no write; that is logged.
+    """
     if place.storage.modified_ns(names.folder_of_run(run)):
-        place.index(lambda catalog: catalog.replace_run(gather(place, run)))
-    else:
-        place.index(lambda catalog: catalog.forget_run(run))
+        return place.index(lambda catalog: catalog.replace_run(gather(place, run)))
+    return place.index(lambda catalog: catalog.forget_run(run))
 
 
 def _replace(place: Place, run: str) -> None:

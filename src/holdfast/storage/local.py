@@ -17,7 +17,7 @@ from holdfast.errors import FormatError, SaveError, StorageFullError
 from holdfast.storage.draft import Draft
 from holdfast.storage.failures import failure_of
 from holdfast.storage.locks import FileLock
-from holdfast.storage.openfiles import Appender, OpenFile, opening_error, require_regular
+from holdfast.storage.openfiles import Appender, OpenFile, listed, opening_error, require_regular
 from holdfast.storage.paths import Paths
 from holdfast.storage.posix import Buffer, Posix
 from holdfast.storage.unshared import appending_alone
@@ -351,10 +351,8 @@ class LocalStorage:
 
     def names(self, path: str) -> list[str]:
         """Returns the names in a folder, sorted; none where it is not there."""
-        try:
-            return sorted(os.listdir(self._paths.of_folder(path)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        with self.listing(path) as entries:
+            return sorted(entry.name for entry in entries)
 
     def folders(self, path: str) -> list[str]:
         """Returns the names of the folders in a folder, sorted; symbolic links left out."""
@@ -366,7 +364,7 @@ class LocalStorage:
         """Gives the entries of a folder, in no order; none where it is not there."""
         with contextlib.ExitStack() as stack:
             entries: Iterator[os.DirEntry[str]] = iter(())
-            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            with contextlib.suppress(FileNotFoundError), listed(path):
                 entries = stack.enter_context(os.scandir(self._paths.of_folder(path)))
             yield entries
 

@@ -7,7 +7,7 @@ import errno
 import mmap
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from holdfast.errors import FormatError, HoldfastError, IntegrityError
@@ -33,6 +33,21 @@ def opening_error(error: OSError, path: str) -> Exception:
     return HoldfastError(
         f"{path} cannot be opened: {error.strerror}", hint="check its permissions, and ulimit -n"
     )
+
+
+@contextlib.contextmanager
+def listed(path: str) -> Iterator[None]:
+    """Turns what the system says of a folder that cannot be listed into errors of ours.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        IntegrityError: The medium could not read it.
+        HoldfastError: It cannot be listed now: no permission, too many open files.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise opening_error(error, path or ".") from error
 
 
 def require_regular(fd: int, path: str) -> int:

@@ -41,11 +41,24 @@ class _Step:
 
 
 _STEPS: Final = (
-    _Step("killed at each call, training", "kills", "training", 6),
-    _Step("killed at each call, large training", "kills", "training, large", 12),
-    _Step("errors of the medium, training", "failures", "training", 25, 2),
-    _Step("killed, and again while recovering", "compound", "training", 40, 4),
-    _Step("power cuts, replayed", "replays", "training", 30, 2),
+    _Step("killed at each call: training", "kills", "training", 8),
+    _Step("killed at each call: large training", "kills", "training, large", 20, 2),
+    _Step("killed at each call: pruning", "kills", "prune", 8),
+    _Step("killed at each call: repairing", "kills", "repair", 4),
+    _Step("killed at each call: pins and late metrics", "kills", "late words", 4),
+    _Step("killed, and again while recovering", "compound", "training", 60, 6),
+    _Step("errors of the medium: training", "failures", "training", 40, 3),
+    _Step("errors of the medium: pruning", "failures", "prune", 20, 2),
+    _Step("power cuts, replayed: training", "replays", "training", 40, 2),
+    _Step("power cuts, replayed: large training", "replays", "training, large", 80, 4),
+    _Step("power cuts on ext4: training", "cuts-ext4", "training", 40, 3),
+    _Step("power cuts on xfs: training", "cuts-xfs", "training", 40, 3),
+    _Step("power cuts on ext4: pruning", "cuts-ext4", "prune", 20, 2),
+    _Step("power cuts on ext4: repairing", "cuts-ext4", "repair", 10, 2),
+    _Step("flipped bits, at random", "flips", "training", 20),
+    _Step("flipped bits, in each region", "regions", "training", 200, 8),
+    _Step("cut, extended and zeroed files", "lengths", "training", 8),
+    _Step("swapped, missing and aged files", "exchanges", "training", 8),
 )
 
 

@@ -250,13 +250,19 @@ class StorageConformance(Lookups, Outages):
         self, storage: LocalStorage, tmp_path: Path
     ) -> None:
         self._needs_appends()
+        # All begin at once: a pipe says so by its end.
+        ready, go = os.pipe()
         children = []
         for name in "abcd":
             child = os.fork()
             if child == 0:
+                os.close(go)
+                os.read(ready, 1)
                 told = tmp_path / f"told-{name}"
                 os._exit(in_child(partial(_append_many, storage, name), told))
             children.append(child)
+        os.close(ready)
+        os.close(go)
         ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         assert ends == [0] * 4
         lines = storage.read("log").decode().splitlines()
@@ -282,6 +288,7 @@ def _append_many(storage: LocalStorage, name: str) -> None:
         with storage.appending("log") as file:
             # Two pieces, with what others would do in between.
             file.append(f"{name} {number} ".encode(), durable=False)
+            os.sched_yield()
             file.append(b"x" * (number % 7) + b"\n", durable=False)
 
 

@@ -27,11 +27,24 @@ class Bench:
     Args:
         scenario: The work.
         folder: An empty folder, on the medium that is to be proven.
+        medium: Makes the system calls; a test passes some of which one does nothing.
+        root: Where the store is, instead of within `folder`.
+        ending: What happens just before the work is ended.
     """
 
-    def __init__(self, scenario: Scenario, folder: Path) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        folder: Path,
+        *,
+        medium: type[FaultyPosix] = FaultyPosix,
+        root: Path | None = None,
+        ending: Callable[[], None] = lambda: None,
+    ) -> None:
         self.scenario = scenario
-        self.root = folder / "store"
+        self.root = root or folder / "store"
+        self._medium = medium
+        self._ending = ending
         self._start = folder / "start"
         self._said = folder / "promised"
         self._fired = folder / "fired"
@@ -89,13 +102,22 @@ class Bench:
 
         def die(name: str) -> NoReturn:
             last_words.acquire()
-            self._fired.write_text(f"{posix.count} {posix.fired or name}")
-            os._exit(KILLED)
+            try:
+                self._ending()
+                self._fired.write_text(f"{posix.count} {posix.fired or name}")
+            finally:
+                os._exit(KILLED)
 
-        posix = FaultyPosix(fault, crash=die)
+        def promise(line: str) -> None:
+            _say(said.fileno(), line)
+            if fault.action != "fail":
+                # The caller has been told, and nothing was done since: the moment that counts.
+                posix.reach("promise")
+
+        posix = self._medium(fault, crash=die)
         try:
             with self._said.open("a") as said:
-                self.scenario.act(self.root, posix, lambda line: _say(said.fileno(), line))
+                self.scenario.act(self.root, posix, promise)
         finally:
             last_words.acquire()
             self._fired.write_text(f"{posix.count} {posix.fired}")

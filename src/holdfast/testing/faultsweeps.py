@@ -48,7 +48,7 @@ def failures(
     tally = Tally("failure", scenario.name, progress)
     faults = []
     for number, error in enumerate(ERRORS):
-        calls = bench.disturb(Fault(0, calls=FAILING[error]))[2]
+        calls = bench.disturb(Fault(0, "fail", calls=FAILING[error]))[2]
         for lasting in (False, True):
             # Another start for each, so that the stride does not meet the same calls every time.
             first = 1 + (2 * number + lasting) % stride
