@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import queue
+import signal
 import sys
 import tempfile
 import threading
@@ -31,6 +32,14 @@ from tests.reliability.mutation.reporting import section, write
 T = TypeVar("T")
 
 PROJECT: Final = Path(__file__).parents[2]
+#: Folders of the package, by how long the tests near them take.
+_QUICK_FIRST: Final = ("storage", "engine", "tree", "", "lifecycle")
+
+
+def package_of(mutant: Mutant) -> str:
+    """Returns the folder of the package that a mutant is in; empty for any other."""
+    first = mutant.path.partition("/")[0]
+    return first if first in _QUICK_FIRST else ""
 
 
 def every_mutant(project: Path = PROJECT) -> list[Mutant]:
@@ -61,6 +70,8 @@ def main(arguments: Sequence[str]) -> int:
     todo = [m for m in wanted if m.name not in EQUIVALENT and ledger.result(m.name) is None]
     if options.survivors:
         todo = [m for m in wanted if (r := ledger.result(m.name)) and not r.noticed_by]
+    # What the quickest tests notice comes first.
+    todo.sort(key=lambda mutant: _QUICK_FIRST.index(package_of(mutant)))
     with tempfile.TemporaryDirectory(prefix="holdfast-mutants-") as folder:
         _try(todo, ledger, Path(folder), options)
     results = {m.name: r for m in every if (r := ledger.result(m.name)) is not None}
@@ -138,8 +149,15 @@ def _each(work: Sequence[T], trials: Sequence[Trial], do: Callable[[Trial, T], s
     threads = [threading.Thread(target=drain, args=(trial,)) for trial in trials]
     for thread in threads:
         thread.start()
-    for thread in threads:
-        thread.join()
+    try:
+        for thread in threads:
+            thread.join()
+    except BaseException as error:
+        # Told to end: what the threads wait for ends first.
+        failures.append(error)
+        for trial in trials:
+            trial.tree.end()
+        raise
     if failures:
         raise failures[0]
 
@@ -155,7 +173,13 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _end(number: int, _frame: object) -> None:
+    # An exception, so that what was started is ended.
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _end)
     try:
         sys.exit(min(1, main(sys.argv[1:])))
     except BaselineError as error:

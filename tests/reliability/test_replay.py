@@ -1,5 +1,6 @@
 """What a power cut could have left at any moment, by the harshest of models, recovered."""
 
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,9 @@ def scratch(tmp_path):
     if not memory.is_dir():
         yield tmp_path / "states"
         return
-    folder = memory / f"holdfast-{tmp_path.name}"
-    folder.mkdir()
-    yield folder
-    for path in sorted(folder.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    folder.rmdir()
+    # The name is its own: several processes may run this test at once.
+    with tempfile.TemporaryDirectory(dir=memory, prefix="holdfast-") as folder:
+        yield Path(folder)
 
 
 def test_a_training_goes_on_after_power_cuts_of_a_sample(tmp_path, scratch, measured):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -42,31 +42,22 @@ def main(sweep: str, folder: Path) -> None:
     """Writes how many states it took, or that none was harmed."""
     logging.disable(logging.CRITICAL)
     scenario = _UpToTheFirst()
+    memory = Path("/dev/shm")
     try:
-        if sweep == "replays":
-            outcome = replays(scenario, folder, stride=_STRIDES[sweep], scratch=_memory(folder))
-        else:
-            outcome = kills(scenario, folder, stride=_STRIDES[sweep])
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else folder) as scratch:
+            if sweep == "replays":
+                states = Path(scratch)
+                outcome = replays(scenario, folder, stride=_STRIDES[sweep], scratch=states)
+            else:
+                outcome = kills(scenario, folder, stride=_STRIDES[sweep])
     except _FoundError:
         _say(f"state {scenario.states}")
-        return
     except ViolationError as error:
         _say(f"the work ends: {error}")
-        return
-    finally:
-        shutil.rmtree(_memory(folder), ignore_errors=True)
-    # Some violations end the work itself, and come to no check.
-    if outcome.violated:
-        _say(f"{outcome.violated} of {outcome.states}")
     else:
-        _say(f"nothing in {outcome.states}")
-
-
-def _memory(folder: Path) -> Path:
-    place = Path("/dev/shm")
-    if not place.is_dir():
-        return folder / "states"
-    return place / f"holdfast-alone-{folder.parent.parent.name}-{folder.parent.name}"
+        # Some violations end the work itself, and come to no check.
+        found = f"{outcome.violated} of" if outcome.violated else "nothing in"
+        _say(f"{found} {outcome.states}")
 
 
 def _say(line: str) -> None:

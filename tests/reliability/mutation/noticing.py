@@ -90,6 +90,14 @@ class Tree:
             elif part.exists():
                 shutil.copy2(part, folder / name)
         self._stamp = time.time()
+        self._originals: dict[str, bytes] = {}
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def original(self, relative: str) -> bytes:
+        """Returns a file of the package as it was copied, whatever becomes of the project."""
+        if relative not in self._originals:
+            self._originals[relative] = (self.folder / "src" / "holdfast" / relative).read_bytes()
+        return self._originals[relative]
 
     def put(self, relative: str, data: bytes) -> None:
         """Writes a file of the package, so that no compiled form of it is taken for current."""
@@ -120,6 +128,7 @@ class Tree:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+            self._running = process
             try:
                 status: int | None = process.wait(limit_s)
             except subprocess.TimeoutExpired:
@@ -128,6 +137,11 @@ class Tree:
                 # What a test started may still be there; the group is ours alone.
                 _end_group(process)
         return status, said.read_text(errors="replace")
+
+    def end(self) -> None:
+        """Ends what is running, with all that it started."""
+        if self._running is not None and self._running.poll() is None:
+            _end_group(self._running)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:
@@ -302,12 +316,11 @@ class Trial:
         return known
 
     def _put_original(self) -> None:
-        source = self.project / "src" / "holdfast" / self._mutant.path
-        self.tree.put(self._mutant.path, source.read_bytes())
+        self.tree.put(self._mutant.path, self.tree.original(self._mutant.path))
 
     def _put_mutant(self) -> None:
-        source = self.project / "src" / "holdfast" / self._mutant.path
-        self.tree.put(self._mutant.path, self._mutant.applied(source.read_bytes()))
+        original = self.tree.original(self._mutant.path)
+        self.tree.put(self._mutant.path, self._mutant.applied(original))
 
     def attempt(self, mutant: Mutant) -> Result:
         """Returns what became of a mutant, and keeps it."""

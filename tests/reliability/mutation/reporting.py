@@ -51,7 +51,7 @@ def section(
     ]
     lines += [
         "",
-        "The last column says what replayed power cuts and kills of one training find by themselves.",
+        "The last column: what replayed power cuts and kills of one training find by themselves.",
         "",
         "| place | kind | what was taken out | noticed by | power cuts, kills |",
         "|---|---|---|---|---|",
