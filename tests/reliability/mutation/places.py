@@ -139,7 +139,7 @@ class Source:
         names = [outer.name for outer in self.above(node) if isinstance(outer, named)]
         return ".".join(reversed(names))
 
-    def test_of(self, node: ast.AST) -> tuple[ast.If | None, bool]:
+    def question_of(self, node: ast.AST) -> tuple[ast.If | None, bool]:
         """Returns the ``if`` whose question a node is part of, and whether it is asked negated."""
         negated = False
         for outer in self.above(node):
@@ -270,7 +270,7 @@ def _comparisons(source: Source, node: ast.AST) -> Iterator[Edit]:
     ):
         return
     text = ast.unparse(node)
-    test, negated = source.test_of(node)
+    test, negated = source.question_of(node)
     refuses = test is not None and any(_REFUSALS.search(source.text(inner)) for inner in test.body)
     equal = isinstance(node.ops[0], (ast.Eq, ast.NotEq))
     if equal and not refuses:
@@ -290,7 +290,7 @@ def _looks(source: Source, node: ast.AST) -> Iterator[Edit]:
     if called in _SOUND:
         yield "digest", node, "True"
     if called in _LOOKS:
-        test, negated = source.test_of(node)
+        test, negated = source.question_of(node)
         yield "recheck", node, _passing(_LOOKS[called], test, negated=negated)
 
 
