@@ -50,7 +50,7 @@ def open_place(
     """
     if mode not in ("a", "r"):
         raise ConfigError(f"mode={mode!r} is no mode", hint='pass "a" to write or "r" to read')
-    root = _local_path(url)
+    root = local_path(url)
     if root.exists() and not root.is_dir():
         raise ConfigError(
             f"{root} is a file, not a store",
@@ -151,7 +151,16 @@ def _place(
     return Place(storage, catalog, store_id, capabilities, writable, str(storage.root))
 
 
-def _local_path(url: str | os.PathLike[str]) -> Path:
+def local_path(url: str | os.PathLike[str], *, what: str = "stores") -> Path:
+    """Returns the folder that a path or a ``file://`` URL names.
+
+    Args:
+        url: The path or URL.
+        what: What it is for, in the message.
+
+    Raises:
+        ConfigError: It is a URL of another kind.
+    """
     text = os.fspath(url)
     if "://" not in text:
         return Path(text).expanduser().absolute()
@@ -165,7 +174,7 @@ def _local_path(url: str | os.PathLike[str]) -> Path:
     if parts.scheme == "file":
         return Path(unquote(parts.path))
     raise ConfigError(
-        f"{parts.scheme}:// stores are not available in this version",
+        f"{parts.scheme}:// {what} are not available in this version",
         hint="pass a path or a file:// URL",
     )
 

@@ -10,10 +10,11 @@ from holdfast import environment, rng
 from holdfast.announcements import inert
 from holdfast.attached import RNG
 from holdfast.checkpoint import Checkpoint
-from holdfast.errors import HoldfastError, IntegrityError, NotFoundError, TreeError
+from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError, TreeError
 from holdfast.lifecycle import withdrawing
 from holdfast.lifecycle.loading import MixedError
 from holdfast.lifecycle.place import Place
+from holdfast.lifecycle.recovering import Mirrors
 from holdfast.model import RunInfo
 
 _log = logging.getLogger("holdfast")
@@ -31,7 +32,8 @@ def restore_newest(
 ) -> Checkpoint | None:
     """Restores the newest checkpoint that is full, intact and finite.
 
-    Others are passed over with a warning that names them; nothing is deleted.
+    One that is damaged or lost is taken from a mirror that has it sound. Others are passed over
+    with a warning that names them; nothing is deleted.
 
     Returns:
         The checkpoint, or None where there is none.
@@ -40,7 +42,11 @@ def restore_newest(
         TreeError: An intact checkpoint does not fit the objects.
         IntegrityError: Nothing intact is left, and the objects were written to in finding out.
     """
+    mirrors = Mirrors.of(place)
+    mirrors.bring_back_all(run)
     found = list(candidates(place, run))
+    if _heal_newest(mirrors, found):
+        found = list(candidates(place, run))
     mixed: IntegrityError | None = None
     for number, checkpoint in enumerate(found, start=1):
         try:
@@ -49,7 +55,7 @@ def restore_newest(
             if checkpoint.info.damaged or number == len(found):
                 # With nothing to fall back on, the objects must not be touched by a damaged one.
                 checkpoint.verify()
-            restore(checkpoint, objects, with_rng=with_rng)
+            _restore_healing(checkpoint, objects, mirrors, with_rng=with_rng)
         except NotFoundError:
             # Deleted by another process since it was listed.
             continue
@@ -67,6 +73,46 @@ def restore_newest(
     if mixed is not None:
         raise mixed
     return None
+
+
+def _heal_newest(mirrors: Mirrors, found: Iterable[Checkpoint]) -> bool:
+    """Mends what is damaged and newer than the newest sound one; returns whether any was."""
+    healed = False
+    for checkpoint in found:
+        if not checkpoint.info.damaged:
+            break
+        if _heal(mirrors, checkpoint):
+            healed = True
+            break
+    return healed
+
+
+def _restore_healing(
+    checkpoint: Checkpoint, objects: Mapping[str, object], mirrors: Mirrors, *, with_rng: bool
+) -> None:
+    """Restores; what turns out damaged is taken from a mirror, and restored then."""
+    try:
+        restore(checkpoint, objects, with_rng=with_rng)
+    except (IntegrityError, FormatError):
+        if not _heal(mirrors, checkpoint):
+            raise
+        restore(checkpoint, objects, with_rng=with_rng)
+
+
+def _heal(mirrors: Mirrors, checkpoint: Checkpoint) -> bool:
+    """Mends a damaged checkpoint from a mirror; returns whether it is sound now."""
+    if not mirrors.place.writable:
+        return False
+    try:
+        healed = mirrors.heal(checkpoint.run, checkpoint.id)
+    except HoldfastError as error:
+        _log.warning("%s could not be healed from a mirror: %s", checkpoint.id, error)
+        return False
+    if healed:
+        _log.warning(
+            "%s (step %d) was damaged: healed from a mirror", checkpoint.id, checkpoint.step
+        )
+    return healed
 
 
 def _is_poisoned(checkpoint: Checkpoint) -> bool:

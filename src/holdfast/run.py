@@ -277,7 +277,6 @@ class Run(RunReader):
         ).wait()
         self._announce_summary()
         self._leave("finished", final=True)
-        self._session.signals.pass_on()
         return checkpoint
 
     def close(self) -> None:
@@ -294,7 +293,6 @@ class Run(RunReader):
         self._stepper.save_before_leaving()
         self._announce_summary()
         self._leave("interrupted" if self._stepper.was_told_to_end else "finished")
-        self._session.signals.pass_on()
 
     # -- what is known of it -----------------------------------------------------------------
 
@@ -345,7 +343,7 @@ class Run(RunReader):
 
         Times are medians over recent saves, in seconds; ``best`` maps a metric to its lowest and
         highest value in this lineage; ``saving`` tells of the save under way: its step, what it
-        does, bytes written, and for how long it has not moved.
+        does, bytes written, how long it has not moved; ``mirrors`` how far each one is behind.
         """
         counters = self._session.saver.counters
         last = self._session.last_saved
@@ -356,6 +354,7 @@ class Run(RunReader):
             "dropped": counters.dropped,
             "in_flight": self._session.saver.busy,
             "saving": self._session.saver.watch.stats(),
+            "mirrors": self._session.saver.mirrors.stats(),
             "last_error": str(counters.last_error) if counters.last_error else None,
             "stall_s": counters.stall_s,
             "join_s": counters.join_s,
@@ -392,6 +391,7 @@ class Run(RunReader):
     def _leave(self, status: RunStatus, *, final: bool = False) -> None:
         atexit.unregister(self._close_quietly)
         self._session.close(status, final=final)
+        self._session.signals.pass_on()
 
     def _close_quietly(self) -> None:
         try:

@@ -25,6 +25,7 @@ from holdfast.engine.snapshot import Snapshot
 from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFoundError, SaveError
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
+from holdfast.mirrored import MirroredRuns
 from holdfast.model import CheckpointRecord, Decision, Plan
 from holdfast.policy.retention import KeepPolicy
 from holdfast.recorder import StepRecorder
@@ -67,6 +68,7 @@ class Saver:
         self._on_failure = on_failure
         self._lags = False
         self._worker = Worker(f"holdfast-{run}", idle=self._rest)
+        self.mirrors = MirroredRuns(place, run)
         self._retention = Retention(place, run, history=history, keep=keep)
         self._parent = ParentShards.none()
         self._parent_id: str | None = None
@@ -180,6 +182,7 @@ class Saver:
                 self._lags = not self._retention.catch_up(lags=self._lags)
             finally:
                 self.watch.end()
+            self.mirrors.wish()
 
         job = Job(work, settle=settle, drop=drop, after=after, before_wait=self.copier.join)
         # The thread may be stuck before it comes to this: writing rows of the journal, say.

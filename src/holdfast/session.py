@@ -62,6 +62,8 @@ class Session:
         )
         self._lineage = Lineage()
         self._set_lineage(_newest(opened))
+        # What the last owner did not come to, and whether the mirrors are there at all.
+        self.saver.mirrors.wish()
 
     # -- lineage -----------------------------------------------------------------------------
 
@@ -276,6 +278,9 @@ class Session:
         finally:
             self.signals.close()
             self._opened.lock.release()
+            # The run is free for its next owner by then: a slow mirror may take its time.
+            self.saver.mirrors.wish()
+            self.saver.mirrors.finish()
         if self.saver.counters.unrecovered and self.saver.counters.last_error is not None:
             raise self.saver.counters.last_error
 

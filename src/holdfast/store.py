@@ -20,6 +20,7 @@ from holdfast.follower import FollowingRun
 from holdfast.lifecycle import diffing
 from holdfast.lifecycle.importing import read_foreign
 from holdfast.lifecycle.place import Place
+from holdfast.mirroredplace import open_mirrored
 from holdfast.model import Mode, flatten_metrics, metric_mode
 from holdfast.opening import (
     IfExists,
@@ -29,7 +30,6 @@ from holdfast.opening import (
     open_run,
     writes_here,
 )
-from holdfast.placing import open_place
 from holdfast.policy.retention import KeepPolicy
 from holdfast.policy.saving import SavePolicy
 from holdfast.policy.stopping import StopPolicy
@@ -56,7 +56,7 @@ def open(
     *,
     mode: Literal["a", "r"] = "a",
     catalog: str | None = None,
-    mirrors: Iterable[str] = (),
+    mirrors: Iterable[str | os.PathLike[str]] = (),
 ) -> Store:
     """Opens a store, creating it where there is none.
 
@@ -66,20 +66,18 @@ def open(
             itself where the place is not writable.
         catalog: Where the catalog is, instead of in the store: a path, or a SQLAlchemy URL such as
             ``postgresql+psycopg://host/database``.
-        mirrors: Second places; not available yet.
+        mirrors: Folders (paths, or ``file://`` URLs) that are kept up to date behind each run's
+            saves, each a complete store by itself. One that cannot be reached holds up nothing:
+            it is logged, shown by `Run.stats`, and tried again after each save.
 
     Raises:
         ConfigError: The place cannot be a store: it is a file, cannot be written, or its kind is
-            not supported.
-        NotFoundError: With ``mode="r"``, there is no store.
+            not supported. Or a mirror is another store, or the store itself.
+        NotFoundError: With ``mode="r"``, there is no store; or there is none, and a mirror holds
+            what it was: `holdfast doctor --apply --mirror PATH` brings it back.
         FormatError: It was written by a newer Holdfast.
     """
-    if tuple(mirrors):
-        raise ConfigError(
-            "mirrors are not available in this version",
-            hint="leave mirrors= out; copy the store's folder to keep a second one",
-        )
-    return Store(open_place(url, mode=mode, catalog=catalog))
+    return Store(open_mirrored(url, mode=mode, catalog=catalog, mirrors=mirrors))
 
 
 class Store(Upkeep):

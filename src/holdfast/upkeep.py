@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 from holdfast import references
-from holdfast.lifecycle import planning, reindex, repairing, usage, verifying
+from holdfast.errors import ConfigError
+from holdfast.lifecycle import mirroring, mirrors, planning, reindex, repairing, usage, verifying
 from holdfast.lifecycle.expression import parse_keep
 from holdfast.lifecycle.findings import Findings
+from holdfast.lifecycle.mirroredrun import Mirrored
 from holdfast.lifecycle.pacing import Pacer
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.verification import Verification
+from holdfast.mirroredplace import mirror_of
 from holdfast.model import Plan
 from holdfast.policy import ages
 from holdfast.policy.retention import KeepPolicy
@@ -100,13 +104,53 @@ class Upkeep:
         """Returns how many bytes `verify` is going to read with these arguments."""
         return verifying.nbytes_to_read(self._place, self._id_of(target), since=_moment(since))
 
+    def mirror(
+        self,
+        run: str | None = None,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> tuple[Mirrored, ...]:
+        """Brings mirrors up to date with the store: those that it was opened with or had before.
+
+        Args:
+            run: Only this run; left out, all.
+            to: Only this folder, which is made where it is not there.
+            progress: Called with bytes that are there now, copied or not.
+
+        Returns:
+            What was done in each mirror. What could not be copied is among its problems; damage
+            is never copied, and deletions follow the journal alone.
+
+        Raises:
+            NotFoundError: There is no such run.
+            ConfigError: There is no mirror, or the folder cannot be one.
+        """
+        if run is not None:
+            require_run(self._place, run)
+        known = mirrors.all_of(self._place)
+        chosen = known if to is None else (mirror_of(to, store=self._place.storage.root),)
+        if not chosen:
+            raise ConfigError(
+                f"{self._place.label} has no mirror",
+                hint="name one: mirror(to=PATH), or holdfast.open(..., mirrors=[PATH])",
+            )
+        runs = self._place.run_names() if run is None else [run]
+        report = progress or _ignore
+        return tuple(
+            mirroring.mirror_runs(self._place, mirror, runs, anew=to is not None, progress=report)
+            for mirror in chosen
+        )
+
     def repair(
         self, *, apply: bool = False, progress: Callable[[int], None] | None = None
     ) -> Findings:
-        """Finds what interrupted work left behind and, with `apply`, sets it right.
+        """Finds what interrupted work and damage left behind and, with `apply`, sets it right.
 
-        No checkpoint is deleted by it, whatever its state. Tensors are read only of checkpoints
-        that are noted as damaged; `verify` finds damage.
+        What is missing or damaged is taken from mirrors that have it, those that the store was
+        opened with or had before; all of it is checked on the way. No checkpoint is deleted,
+        whatever its state; a damaged file that must make way goes to ``quarantine/``. Tensors are
+        read only of checkpoints that are noted as damaged; `verify` finds damage.
 
         Args:
             apply: Whether to change anything.

@@ -29,6 +29,7 @@ LONG = ("certify",)
 def test_an_example_of_the_page_runs(ask, root, tmp_path, monkeypatch, line):
     monkeypatch.chdir(tmp_path)
     ask(root, "tag", "digits-cnn@best", "prod")
+    ask(root, "mirror", "--to", "mirrors/nas")
     with holdfast.open(root, mode="r") as store:
         save_file(store.latest("digits-cnn").load("model"), tmp_path / "model.safetensors")
     for name, other in STANDS_FOR.items():

@@ -8,7 +8,7 @@ import pytest
 import holdfast
 from holdfast import announcements, keep
 from holdfast.errors import NotFoundError
-from holdfast.lifecycle import checking, prune
+from holdfast.lifecycle import checking, prune, repairing
 from tests.runs.samples import manual, on_medium, saved
 from tests.storage.faulty import WatchedPosix
 

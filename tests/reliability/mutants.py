@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Final, TypeVar
@@ -49,16 +49,17 @@ def every_mutant(project: Path = PROJECT) -> list[Mutant]:
     return sorted(both, key=lambda mutant: (mutant.path, mutant.start))
 
 
-def selected(mutants: Sequence[Mutant], pattern: str) -> list[Mutant]:
-    """Returns the mutants whose name holds a text, or fits a pattern with ``*``."""
-    return [m for m in mutants if pattern in m.name or fnmatch(m.name, pattern)]
+def selected(mutants: Sequence[Mutant], patterns: Iterable[str]) -> list[Mutant]:
+    """Returns the mutants whose name holds one of some texts, or fits a pattern with ``*``."""
+    wanted = tuple(patterns)
+    return [m for m in mutants if any(one in m.name or fnmatch(m.name, one) for one in wanted)]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Tries mutants; returns how many nothing noticed, and how many tests fail anyhow."""
     options = _parsed(arguments)
     every = every_mutant()
-    wanted = selected(every, options.only)
+    wanted = selected(every, options.only or [""])
     if options.list:
         for mutant in wanted:
             _say(f"{mutant.name}\n    -> {mutant.now}")
@@ -91,7 +92,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.reliability.mutants")
-    parser.add_argument("--only", default="", help="mutants whose name holds this; * is a wildcard")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="PATTERN",
+        help="mutants whose name holds this; * is a wildcard; may be given several times",
+    )
     parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
     parser.add_argument("--list", action="store_true", help="say what there is, and try nothing")
     parser.add_argument("--write", type=Path, help="put the table into this page")

@@ -7,9 +7,15 @@ import pytest
 
 from holdfast.storage.faults import FaultyPosix
 from holdfast.testing import loopdisk, powercut
+from holdfast.testing.scenarios import SCENARIOS
 from holdfast.testing.training import Training
 
 FILESYSTEMS = pytest.mark.parametrize("filesystem", powercut.FILESYSTEMS)
+#: What is done to a store beside training, and every how many of its calls the power is cut.
+UPKEEP = {
+    "prune": 4, "delete": 4, "repair": 2, "reindex": 1, "reindex, catalog lost": 1,
+    "recovery": 12, "late words": 2, "import": 2,
+}  # fmt: skip
 SIZES = pytest.mark.parametrize("changing", [64, 1 << 17], ids=["small", "large"])
 
 
@@ -43,6 +49,19 @@ def test_a_power_cut_at_any_call_loses_nothing(tmp_path, measured, stride, files
     assert outcome.states >= 60
     for call in ("write", "pwrite", "fsync", "fsync_folder", "rename", "link", "unlink", "promise"):
         assert any(kind.startswith(f"{call},") for kind in outcome.kinds), outcome
+
+
+@pytest.mark.sweeps
+@FILESYSTEMS
+@pytest.mark.parametrize(("name", "quick"), UPKEEP.items(), ids=UPKEEP.keys())
+def test_a_power_cut_while_looking_after_a_store_loses_nothing(
+    tmp_path, measured, stride, filesystem, name, quick
+):
+    outcome = powercut.cuts(
+        SCENARIOS[name](), tmp_path, filesystem=filesystem, stride=stride(quick)
+    )
+    measured(outcome)
+    assert outcome.states >= 5
 
 
 @pytest.mark.sweeps

@@ -177,7 +177,12 @@ def test_reading_a_store_that_is_not_there_makes_none(tmp_path):
 
 def test_modes_and_mirrors_that_there_are_not_are_refused(tmp_path):
     refused(holdfast.ConfigError, lambda: holdfast.open(tmp_path / "x", mode="w"), "'w'")
-    refused(holdfast.ConfigError, lambda: holdfast.open(tmp_path / "x", mirrors=["/y"]), "mirrors")
+    mirrors = ["s3://bucket/x"]
+    refused(
+        holdfast.ConfigError,
+        lambda: holdfast.open(tmp_path / "x", mirrors=mirrors),
+        "s3:// mirrors",
+    )
     assert not (tmp_path / "x").exists()
 
 

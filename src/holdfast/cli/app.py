@@ -14,6 +14,7 @@ from holdfast.cli import (
     inspecting,
     listing,
     marking,
+    mirroring,
     pruning,
     transfer,
 )
@@ -33,7 +34,7 @@ app = typer.Typer(
 )
 
 _THEMES = (
-    listing, inspecting, explaining, pruning, checking, certifying, marking, transfer,
+    listing, inspecting, explaining, pruning, checking, certifying, mirroring, marking, transfer,
 )  # fmt: skip
 
 for theme in _THEMES:

@@ -10,6 +10,7 @@ import holdfast
 from holdfast.cli import completing
 from holdfast.cli.command import Session, command
 from holdfast.cli.formatting import count, nbytes_text
+from holdfast.cli.mirroring import bring_back
 from holdfast.cli.output import Column, Output
 from holdfast.errors import HoldfastError, IntegrityError
 
@@ -33,9 +34,12 @@ def register(app: typer.Typer) -> None:
     command(app, "usage", examples=("holdfast usage", "holdfast usage --budget 2GB"), panel=_PANEL)(
         _usage
     )
-    command(app, "doctor", examples=("holdfast doctor", "holdfast doctor --apply"), panel=_PANEL)(
-        _doctor
-    )
+    command(
+        app,
+        "doctor",
+        examples=("holdfast doctor", "holdfast doctor --apply --mirror PATH"),
+        panel=_PANEL,
+    )(_doctor)
     command(app, "reindex", examples=("holdfast reindex",), panel=_PANEL)(_reindex)
 
 
@@ -170,13 +174,23 @@ def _doctor(
     session: Session,
     *,
     apply: Annotated[bool, typer.Option("--apply", help="Set right what was found.")] = False,
+    mirror: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--mirror",
+            metavar="PATH",
+            help="A mirror to mend from, besides those that the store remembers.",
+        ),
+    ] = None,
 ) -> None:
     """Show what the place can do, and what interrupted work and damage left behind.
 
     Exits with 1 when something is left that was not set right.
     """
     out = session.out
-    with session.store_to_mend(apply=apply) as store:
+    if apply and mirror:
+        bring_back(session, mirror)
+    with session.store_to_mend(apply=apply, mirrors=mirror or ()) as store:
         total = store.usage().checkpoints if out.shows_progress else None
         with out.progress("Looking", total=total, unit="checkpoints") as progress:
             found = store.repair(apply=apply, progress=progress)

@@ -97,29 +97,38 @@ class Session:
         self.out = Output(as_json=settings.as_json, quiet=settings.quiet)
 
     @contextmanager
-    def store(self, *, writing: bool = False, create: bool = False) -> Iterator[holdfast.Store]:
+    def store(
+        self, *, writing: bool = False, create: bool = False, mirrors: Sequence[str] = ()
+    ) -> Iterator[holdfast.Store]:
         """Opens the store for a block; arguments and errors as `open_store`."""
-        url = find_store(self.settings.store, start=Path.cwd())
-        with open_store(url, writing=writing, create=create) as store:
+        url = self.where()
+        with open_store(url, writing=writing, create=create, mirrors=mirrors) as store:
             yield store
 
+    def where(self) -> str:
+        """Returns the path or URL of the store; errors as `find_store`."""
+        return find_store(self.settings.store, start=Path.cwd())
+
     @contextmanager
-    def store_to_mend(self, *, apply: bool) -> Iterator[holdfast.Store]:
+    def store_to_mend(
+        self, *, apply: bool, mirrors: Sequence[str] = ()
+    ) -> Iterator[holdfast.Store]:
         """Opens a store that may lack the file that makes it one.
 
         Args:
             apply: Whether a damaged one is moved aside and made anew; otherwise the store is
                 opened for reading, which does without.
+            mirrors: Its mirrors, besides those that it remembers.
         """
         with ExitStack() as stack:
             try:
-                store = stack.enter_context(self.store(writing=True))
+                store = stack.enter_context(self.store(writing=True, mirrors=mirrors))
             except IntegrityError as error:
                 if not is_store_file(error):
                     raise
                 if apply:
-                    set_store_file_aside(find_store(self.settings.store, start=Path.cwd()))
-                store = stack.enter_context(self.store(writing=apply))
+                    set_store_file_aside(self.where())
+                store = stack.enter_context(self.store(writing=apply, mirrors=mirrors))
             yield store
 
 

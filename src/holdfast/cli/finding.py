@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -42,21 +43,24 @@ def find_store(given: str | None, *, start: Path) -> str:
     )
 
 
-def open_store(url: str, *, writing: bool = False, create: bool = False) -> holdfast.Store:
+def open_store(
+    url: str, *, writing: bool = False, create: bool = False, mirrors: Sequence[str] = ()
+) -> holdfast.Store:
     """Opens a store.
 
     Args:
         url: A path or URL.
         writing: Whether anything is to be changed; left out, nothing at all is written.
         create: Whether to make a store where there is none.
+        mirrors: Its mirrors, besides those that it remembers.
 
     Raises:
         HoldfastError: As `holdfast.open`.
     """
     catalog = os.environ.get(CATALOG_VARIABLE)
     # Opening for writing makes a store: a mistyped path must not leave an empty one behind.
-    mode = "a" if create or (writing and _is_store(url)) else "r"
-    return holdfast.open(url, mode="a" if mode == "a" else "r", catalog=catalog)
+    mode = "a" if create or (writing and is_store(url)) else "r"
+    return holdfast.open(url, mode="a" if mode == "a" else "r", catalog=catalog, mirrors=mirrors)
 
 
 def is_store_file(error: IntegrityError) -> bool:
@@ -83,7 +87,8 @@ def set_store_file_aside(url: str) -> Path:
         ) from error
 
 
-def _is_store(url: str) -> bool:
+def is_store(url: str) -> bool:
+    """Returns whether there is a store already, as far as that can be told from here."""
     if "://" in url and urlsplit(url).scheme != "file":
         return True
     path = _folder(url)

@@ -211,6 +211,19 @@ def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
     return Reading(tuple(records), tuple(damage), where, len(torn))
 
 
+def sound_lines(data: bytes, *, path: str) -> list[bytes]:
+    """Returns the lines of a journal that match their digest, in order, each with its line feed.
+
+    Raises:
+        FormatError: A line has more than `MAX_LINE_NBYTES`.
+    """
+    return [
+        line + b"\n"
+        for line, ended in _lines(iter((data,)), path)
+        if ended and _decode_line(line, path) is not None
+    ]
+
+
 def _counts(record: Record, suspect: bytes, path: str) -> bool:
     """Returns whether a line says that the one before it is a torn tail; else that is damage."""
     counted = record.get("t") == "torn" and record.get("nbytes") == len(suspect)

@@ -21,6 +21,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _MAX_RUN: Final = 200
 
 STORE_FILE: Final = "holdfast.json"
+MIRRORS: Final = "mirrors.json"
 MANIFEST: Final = "manifest.json"
 JOURNAL: Final = "journal.jsonl"
 LOCK: Final = "lock"

@@ -10,8 +10,16 @@ from typing import Any, Final, cast, get_args
 from holdfast.engine import names
 from holdfast.engine.journal import Journal, Record
 from holdfast.engine.members import integer, moment, optional, size, text_list, typed
-from holdfast.engine.sealed import check_nesting, decode_metrics
+from holdfast.engine.sealed import decode_metrics
 from holdfast.errors import ConfigError, FormatError, IntegrityError
+from holdfast.lifecycle.linemembers import (
+    attached,
+    checkpoints_in,
+    id_of,
+    ids_in,
+    one_of,
+    thinned_in,
+)
 from holdfast.model import (
     KINDS,
     CheckpointInfo,
@@ -64,10 +72,12 @@ class RunHistory:
         pinned: Ids of pinned checkpoints.
         tags: Checkpoint id to its tags.
         damaged: Checkpoint id to why a verification called it damaged.
+        deleted: Ids of checkpoints that a plan deleted, whether or not that is done yet.
         verified: Checkpoint id to when it was last read in full and found sound.
         open_plan: A clean-up that was interrupted.
         resumed_from: Id that the last resume went on from; None for a start from nothing.
         damage: Sentences about damaged lines.
+        was_cut: Whether the end of it was lost once; `damage` says so then.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -82,12 +92,19 @@ class RunHistory:
         self.pinned: set[str] = set()
         self.tags: dict[str, set[str]] = {}
         self.damaged: dict[str, str] = {}
+        self.deleted: set[str] = set()
         self.verified: dict[str, float] = {}
         self.reports: dict[str, dict[str, float]] = {}
         self.open_plan = OpenPlan()
         self.resumed_from: str | None = None
         self.damage: list[str] = []
+        self.was_cut = False
         self._news: set[str] = set()
+
+    @property
+    def gone(self) -> set[str]:
+        """Ids of checkpoints whose deletion is done, by the word of the journal."""
+        return self.deleted - set(self.open_plan.deleted)
 
     @property
     def nbytes(self) -> int:
@@ -111,7 +128,7 @@ class RunHistory:
                 apply(self, record)
             except _MALFORMED as error:
                 self.damage.append(f"{self._journal.path}: a {record['t']!r} line: {error}")
-            self._news.update(_checkpoints_in(record))
+            self._news.update(checkpoints_in(record))
         return self
 
     def refresh_readable(self) -> RunHistory:
@@ -180,16 +197,16 @@ class RunHistory:
             created_at=self.run.created_at if self.run else created_at,
             status="running",
             metric=optional(record.get("metric"), str),
-            mode=cast("Mode | None", _one_of(record.get("mode"), (*get_args(Mode), None))),
-            config=_attached(record, "config"),
-            policies={n: typed(p, str) for n, p in _attached(record, "policies").items()},
+            mode=cast("Mode | None", one_of(record.get("mode"), (*get_args(Mode), None))),
+            config=attached(record, "config"),
+            policies={n: typed(p, str) for n, p in attached(record, "policies").items()},
             parent=optional(record.get("parent"), str),
-            environment=_attached(record, "environment"),
+            environment=attached(record, "environment"),
         )
         self.final, self.run = False, info
 
     def _status(self, record: Record) -> None:
-        status = cast("RunStatus", _one_of(record["status"], get_args(RunStatus)))
+        status = cast("RunStatus", one_of(record["status"], get_args(RunStatus)))
         self.final = bool(record.get("final"))
         if self.run is not None:
             self.run = replace(self.run, status=status)
@@ -209,12 +226,12 @@ class RunHistory:
     def _save(self, record: Record) -> None:
         epoch = record.get("epoch")
         info = CheckpointInfo(
-            id=_id(record),
+            id=id_of(record),
             run=self.run.name if self.run else "",
             step=size(record["step"]),
             created_at=moment(record["created_at"]),
             metrics=decode_metrics(record["metrics"], path=self._journal.path),
-            kind=cast("Kind", _one_of(record["kind"], KINDS)),
+            kind=cast("Kind", one_of(record["kind"], KINDS)),
             awaiting=text_list(record.get("awaiting") or []),
             epoch=None if epoch is None else integer(epoch),
             reason=typed(record["reason"], str),
@@ -224,7 +241,7 @@ class RunHistory:
         self._decide(record, "saved", info.id, info.reason)
 
     def _failed(self, record: Record) -> None:
-        checkpoint_id, error = _id(record), typed(record["error"], str)
+        checkpoint_id, error = id_of(record), typed(record["error"], str)
         note = self.saves.get(checkpoint_id)
         if note is not None:
             note.failed = True
@@ -232,43 +249,44 @@ class RunHistory:
 
     def _report(self, record: Record) -> None:
         values = decode_metrics(record["metrics"], path=self._journal.path)
-        checkpoint_id = _id(record)
+        checkpoint_id = id_of(record)
         self.reports.setdefault(checkpoint_id, {}).update(values)
         self._reconsider(checkpoint_id)
 
     def _pin(self, record: Record) -> None:
-        self.pinned.add(_id(record))
+        self.pinned.add(id_of(record))
 
     def _unpin(self, record: Record) -> None:
-        self.pinned.discard(_id(record))
+        self.pinned.discard(id_of(record))
 
     def _tag(self, record: Record) -> None:
-        checkpoint_id, tags = _id(record), text_list(record["tags"])
+        checkpoint_id, tags = id_of(record), text_list(record["tags"])
         self.tags.setdefault(checkpoint_id, set()).update(map(names.check_tag, tags))
         self._reconsider(checkpoint_id)
 
     def _untag(self, record: Record) -> None:
-        self.tags.get(_id(record), set()).difference_update(text_list(record["tags"]))
+        self.tags.get(id_of(record), set()).difference_update(text_list(record["tags"]))
 
     def _damaged(self, record: Record) -> None:
-        checkpoint_id = _id(record)
+        checkpoint_id = id_of(record)
         self.damaged[checkpoint_id] = typed(record["reason"], str)
         self.verified.pop(checkpoint_id, None)
 
     def _healthy(self, record: Record) -> None:
-        checkpoint_id, at = _id(record), moment(record["at"])
+        checkpoint_id, at = id_of(record), moment(record["at"])
         self.damaged.pop(checkpoint_id, None)
         self.verified[checkpoint_id] = at
 
     def _verified(self, record: Record) -> None:
         at = moment(record["at"])
-        for checkpoint_id in _ids(record["ids"]):
+        for checkpoint_id in ids_in(record["ids"]):
             # Found damaged by another process while this one read it: that is the later word.
             if checkpoint_id not in self.damaged:
                 self.verified[checkpoint_id] = at
 
     def _cut(self, record: Record) -> None:
         self.damage.append(f"{self._journal.path} had {size(record['nbytes'])} bytes: it was cut")
+        self.was_cut = True
 
     def _reconsider(self, checkpoint_id: str) -> None:
         """Takes a checkpoint out of an interrupted plan that did not know what is said now."""
@@ -276,25 +294,27 @@ class RunHistory:
         if checkpoint_id in plan.deleted:
             left = tuple(i for i in plan.deleted if i != checkpoint_id)
             self.open_plan = OpenPlan(left, plan.thinned)
+            self.deleted.discard(checkpoint_id)
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
 
     def _plan(self, record: Record) -> None:
-        deleted, thinned = _ids(record["deleted"]), _thinned(record["thinned"])
+        deleted, thinned = ids_in(record["deleted"]), thinned_in(record["thinned"])
         reasons = [*self._reasons(record, "deleted", deleted)]
         reasons += self._reasons(record, "thinned", thinned)
         self.open_plan = OpenPlan(
             deleted=tuple({*self.open_plan.deleted, *deleted}),
             thinned={**self.open_plan.thinned, **thinned},
         )
+        self.deleted.update(deleted)
         self.decisions += reasons
         for checkpoint_id in deleted:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
 
     def _applied(self, record: Record) -> None:
-        spared, deleted = _ids(record.get("spared") or []), _ids(record["deleted"])
-        thinned = _ids(record["thinned"])
+        spared, deleted = ids_in(record.get("spared") or []), ids_in(record["deleted"])
+        thinned = ids_in(record["thinned"])
         for checkpoint_id in spared:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = False
@@ -303,6 +323,7 @@ class RunHistory:
             if checkpoint_id in self.saves:
                 self.saves[checkpoint_id].deleted = True
         done = {*deleted, *spared}
+        self.deleted = (self.deleted | set(deleted)) - set(spared)
         self.open_plan = OpenPlan(
             deleted=tuple(i for i in self.open_plan.deleted if i not in done),
             thinned={
@@ -313,7 +334,7 @@ class RunHistory:
         )
 
     def _kept(self, record: Record) -> None:
-        self.decisions += self._reasons(record, "kept", _ids(list(record["reasons"])))
+        self.decisions += self._reasons(record, "kept", ids_in(list(record["reasons"])))
 
     def _reasons(self, record: Record, fate: Fate, ids: Iterable[str]) -> list[Decision]:
         said = typed(record["reasons"], dict)
@@ -329,46 +350,6 @@ class RunHistory:
         note = self.saves.get(checkpoint_id)
         step = note.info.step if note else integer(record.get("step", -1))
         return Decision(moment(record["at"]), fate, reason, step, checkpoint_id)
-
-
-def _id(record: Record) -> str:
-    return _checked_id(record["id"])
-
-
-def _checked_id(text: object) -> str:
-    """Returns an id: a deletion goes by it, and none may lead out of the run's folder."""
-    if not names.is_id(typed(text, str)):
-        raise ValueError(f"{text!r:.80} is not the id of a checkpoint")
-    return cast("str", text)
-
-
-def _ids(value: object) -> tuple[str, ...]:
-    return tuple(map(_checked_id, typed(value, list)))
-
-
-def _thinned(value: object) -> dict[str, tuple[str, ...]]:
-    return {_checked_id(i): text_list(items) for i, items in typed(value, dict).items()}
-
-
-def _one_of(value: object, known: tuple[object, ...]) -> object:
-    if value not in known:
-        raise ValueError(f"{value!r:.80} is none of {', '.join(map(str, known))}")
-    return value
-
-
-def _attached(record: Record, name: str) -> dict[str, Any]:
-    value: dict[str, Any] = typed(record.get(name) or {}, dict)
-    check_nesting(value, what=name)
-    return value
-
-
-def _checkpoints_in(record: Record) -> list[str]:
-    """Returns the ids in a line, whatever it says of them; why one is kept changes nothing."""
-    named = [record.get("id")]
-    for key in ("deleted", "thinned", "spared"):
-        listed = record.get(key)
-        named += listed if isinstance(listed, (list, dict)) else ()
-    return [name for name in named if isinstance(name, str)]
 
 
 _APPLY: Mapping[str, Callable[[RunHistory, Mapping[str, Any]], None]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from holdfast.catalog import Catalog
 from holdfast.engine import names
@@ -13,6 +14,9 @@ from holdfast.engine.manifest import Manifest
 from holdfast.engine.reader import read_manifest
 from holdfast.errors import HoldfastError
 from holdfast.storage import Capabilities, LocalStorage, survey
+
+if TYPE_CHECKING:
+    from holdfast.lifecycle.mirrors import Mirror
 
 _log = logging.getLogger("holdfast")
 
@@ -28,6 +32,7 @@ class Place:
         capabilities: What the medium can do; None where the store is only read.
         writable: Whether anything may be written.
         label: How the store is called in messages.
+        mirrors: The second places that it was opened with.
     """
 
     storage: LocalStorage
@@ -36,6 +41,7 @@ class Place:
     capabilities: Capabilities | None
     writable: bool
     label: str
+    mirrors: tuple[Mirror, ...] = ()
 
     @property
     def links(self) -> bool:

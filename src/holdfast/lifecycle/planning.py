@@ -17,6 +17,8 @@ from holdfast.errors import ConfigError, LockedError, NotFoundError
 from holdfast.lifecycle.expression import parse_keep
 from holdfast.lifecycle.healing import holders
 from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.mirroring import follow_deletion
+from holdfast.lifecycle.mirrors import all_of
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import apply_plan, finish_interrupted, sweep_unfinished
 from holdfast.model import CheckpointInfo, CheckpointRecord, Plan, RunInfo
@@ -214,6 +216,9 @@ def _apply_deletion(place: Place, runs: Sequence[str], plan: Plan) -> Plan:
                 finish_interrupted(place, run, history)
                 done.append(apply_plan(place, run, plan, history=history))
                 sweep_unfinished(place, run, history)
+                # While there is a journal that says what was deleted.
+                for mirror in all_of(place):
+                    follow_deletion(place, mirror, run)
             remove_if_empty(place, run)
     _sweep_shards(place)
     return _outcome(place, plan, done)

@@ -5,31 +5,24 @@ No checkpoint is ever deleted here: what cannot be set right is named, and left 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Final
 
 from holdfast.engine import discard, names
-from holdfast.engine.manifest import Manifest, StoredShard
-from holdfast.engine.reader import index_error, read_header
-from holdfast.engine.scanning import shard_files
+from holdfast.engine.manifest import Manifest
 from holdfast.errors import ConfigError, HoldfastError, NotFoundError
-from holdfast.lifecycle import checking, healing
+from holdfast.lifecycle import checking
 from holdfast.lifecycle.findings import Findings, Found
 from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.mending import Mender
 from holdfast.lifecycle.ownership import Standing, note_interrupted, standing
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted
+from holdfast.lifecycle.recovering import Errand, Mirrors
 from holdfast.lifecycle.reindex import record_of, record_without_manifest, refresh_run
+from holdfast.lifecycle.remembering import remember
 from holdfast.lifecycle.sweeping import catalog_is_sound, leftovers, sweep
 from holdfast.model import CheckpointRecord
-from holdfast.storage import Identity, identity
-from holdfast.storage.local import TEMPORARY_PREFIX
-
-_log = logging.getLogger("holdfast")
-
-_OURS: Final = (".safetensors", ".safetensors.index.json")
 
 Progress = Callable[[int], None]
 
@@ -52,11 +45,13 @@ def repair(place: Place, *, apply: bool, progress: Progress | None = None) -> Fi
         )
     found = Found(apply=apply)
     busy = []
-    needed: set[str] = set()
     if catalog_is_sound(place, found):
-        work = _Repair(place, found, needed, progress or _ignore)
-        busy = [run for run in place.run_names() if not work.run(run)]
-        sweep(place, found, needed=needed, busy=bool(busy))
+        mirrors = Mirrors.of(place)
+        mender = Mender(place, found, mirrors.usable)
+        work = _Repair(place, found, mender, mirrors, progress or _ignore)
+        runs = sorted({*place.run_names(), *mirrors.runs()})
+        busy = [run for run in runs if not work.run(run)]
+        sweep(place, found, needed=mender.needed, busy=bool(busy))
     return Findings(tuple(found.findings), tuple(busy))
 
 
@@ -66,23 +61,30 @@ class _Repair:
     Args:
         place: The store.
         found: Where findings go.
-        needed: Gathers the shards that a damaged checkpoint may still be healed from.
+        mender: Looks at the files of each checkpoint.
+        mirrors: What the store lost is taken from them first.
         progress: As `repair`.
     """
 
-    def __init__(self, place: Place, found: Found, needed: set[str], progress: Progress) -> None:
+    def __init__(
+        self, place: Place, found: Found, mender: Mender, mirrors: Mirrors, progress: Progress
+    ) -> None:
         self.place = place
         self.found = found
         self.apply = found.apply
-        self._needed = needed
+        self._mender = mender
+        self._mirrors = mirrors
         self._progress = progress
-        self._holders: dict[str, tuple[str, ...]] | None = None
-        self._sound: set[tuple[str, Identity]] = set()
+        #: Journals and checkpoints that a mirror gives back, or would.
+        self._given_back: set[str] = set()
 
     # -- a run ------------------------------------------------------------------------------
 
     def run(self, run: str) -> bool:
         """Looks at a run; returns False where another process writes it."""
+        if self.apply:
+            # One that mirrors alone have is about to come back, and its lock lies in its folder.
+            self.place.storage.make_folder(names.folder_of_run(run))
         with standing(self.place, run, take=self.apply) as stands:
             if stands.fault:
                 path = f"{names.folder_of_run(run)}/{names.LOCK}"
@@ -96,8 +98,15 @@ class _Repair:
         return not stands.busy
 
     def _run(self, run: str, stands: Standing) -> None:
+        if stands.mine:
+            self._take_from_mirrors(self._mirrors.journal_errands(run))
         history = RunHistory(self.place.journal(run)).refresh()
         if stands.mine:
+            if self.apply:
+                # What no mirror has, and before the catalog is told what the files say.
+                remember(self.place, run, history)
+            # Before the rest: what is brought back is no save that was never finished.
+            self._take_from_mirrors(self._mirrors.checkpoint_errands(run, history))
             self._owner(run, history, stands)
             self._interrupted(run, history)
             self._unfinished(run, history)
@@ -120,6 +129,11 @@ class _Repair:
         if stands.mine:
             # While a run is written its owner sees to the catalog, and may be a moment behind.
             self._drift(run, files, rows)
+
+    def _take_from_mirrors(self, errands: Iterable[Errand]) -> None:
+        for errand in errands:
+            self._given_back.add(errand.path)
+            self.found.act("damaged", errand.path, errand.what, errand.action, errand.work)
 
     def _owner(self, run: str, history: RunHistory, stands: Standing) -> None:
         running = history.run is not None and history.run.status == "running"
@@ -148,6 +162,8 @@ class _Repair:
                 continue
             if checking.is_lost(self.place, run, checkpoint_id, history):
                 continue
+            if _manifest_path(run, checkpoint_id) in self._given_back:
+                continue
             self.found.act(
                 "unfinished",
                 names.folder_of_checkpoint(run, checkpoint_id),
@@ -164,11 +180,13 @@ class _Repair:
 
     def _journal(self, run: str, history: RunHistory, relied_on: int) -> None:
         journal = self.place.journal(run)
+        if journal.path in self._given_back and not self.apply:
+            return
         lost = "restore it from a copy; what it said beside its manifests is lost otherwise"
         for sentence in history.damage:
             self.found.leave("damaged", journal.path, sentence, lost)
         length = journal.nbytes
-        if length < relied_on or not length:
+        if not length or (length < relied_on and not history.was_cut):
             what = "the journal is missing"
             if length:
                 what = f"it has {length} bytes, and a checkpoint relies on {relied_on}: it was cut"
@@ -177,7 +195,9 @@ class _Repair:
     def _damaged_manifest(
         self, run: str, checkpoint_id: str, what: str, history: RunHistory
     ) -> None:
-        path = f"{names.folder_of_checkpoint(run, checkpoint_id)}/{names.MANIFEST}"
+        path = _manifest_path(run, checkpoint_id)
+        if path in self._given_back and not self.apply:
+            return
         self.found.leave("damaged", path, what, "restore it from a copy, or delete it")
         if self.apply:
             checking.note(self.place, run, checkpoint_id, [f"{path} {what}"], history)
@@ -202,95 +222,11 @@ class _Repair:
             return None
         in_catalog = record is not None and record.info.damaged
         noted = checkpoint_id in history.damaged or in_catalog
-        if noted or not self._looks_sound(manifest):
-            self._heal(manifest, history, noted=noted)
+        doubted = _manifest_path(run, checkpoint_id) in self._given_back
+        self._mender.mend(manifest, history, noted=noted, doubted=doubted)
         if mine and checkpoint_id not in history.open_plan.thinned:
-            self._strays(manifest)
+            self._mender.strays(manifest)
         return manifest
-
-    def _looks_sound(self, manifest: Manifest) -> bool:
-        """Returns whether all files are there, with their length, header or content.
-
-        A shard that many checkpoints hold is looked at once.
-        """
-        storage = self.place.storage
-        try:
-            for path, shard in shard_files(manifest).items():
-                found = identity(storage, path)
-                if found is None or found.nbytes != shard.nbytes:
-                    return False
-                if (shard.shard, found) not in self._sound:
-                    read_header(storage, manifest.folder, shard)
-                    self._sound.add((shard.shard, found))
-        except (HoldfastError, FileNotFoundError):
-            return False
-        indexes = (item.index for item in manifest.items.values() if item.index is not None)
-        return not any(index_error(storage, f"{manifest.folder}/{i.file}", i) for i in indexes)
-
-    def _heal(self, manifest: Manifest, history: RunHistory, *, noted: bool) -> None:
-        if self._holders is None:
-            self._holders = healing.holders(self.place)
-        broken = list(healing.broken_files(self.place, manifest, self._holders, thoroughly=noted))
-        if broken and not self._stands(manifest):
-            # Thinned or deleted by another process while it was read: its files are gone rightly.
-            return
-        for one in broken:
-            if one.shard is not None:
-                self._needed.add(one.shard.shard)
-                self._forget_damaged_copy(one.shard)
-            if one.curable:
-                action = f"link it again from {one.source}" if one.source else "write it again"
-                self.found.act("damaged", one.path, one.why, action, partial(self._mend, one))
-            else:
-                action = "restore it from a copy, or delete the checkpoint"
-                self.found.leave("damaged", one.path, one.why, action)
-        if noted and not broken:
-            what = f"{manifest.id} is noted as damaged and reads well"
-            self.found.settled("drift", manifest.folder, what, "note it as sound")
-        if self.apply and (broken or noted):
-            found = checking.inspect(self.place, manifest.run, manifest.id, progress=_ignore)
-            if found is not None:
-                checking.settle(self.place, manifest.run, manifest.id, found, history)
-
-    def _stands(self, manifest: Manifest) -> bool:
-        try:
-            return self.place.manifest(manifest.id).generation == manifest.generation
-        except NotFoundError:
-            return False
-
-    def _mend(self, broken: healing.Broken) -> None:
-        healing.heal(self.place, broken)
-        _log.info("%s was put right", broken.path)
-
-    def _forget_damaged_copy(self, shard: StoredShard) -> None:
-        """Takes a damaged shard's second name away: a later save would link it as sound."""
-        folder, second = healing.second_name(shard)
-        path = f"{folder}/{second.file}"
-        if self.place.storage.size(path) is None:
-            return
-        if not healing.is_sound(self.place, folder, second):
-            self.found.act(
-                "damaged",
-                path,
-                "a damaged shard that later saves would reuse",
-                "remove this name of it",
-                partial(self.place.storage.remove, path),
-            )
-
-    def _strays(self, manifest: Manifest) -> None:
-        for name in checking.strays_of(self.place, manifest):
-            path = f"{manifest.folder}/{name}"
-            what = "a file that the checkpoint's manifest does not name"
-            if name.startswith(TEMPORARY_PREFIX) or name.endswith(_OURS):
-                self.found.act(
-                    "stray",
-                    path,
-                    what,
-                    "remove it",
-                    partial(discard.remove_files, self.place.storage, manifest.folder, [name]),
-                )
-            else:
-                self.found.leave("stray", path, what, "keep it elsewhere")
 
     # -- the catalog ------------------------------------------------------------------------
 
@@ -317,6 +253,10 @@ class _Repair:
             "read the run's files again",
             partial(refresh_run, self.place, run),
         )
+
+
+def _manifest_path(run: str, checkpoint_id: str) -> str:
+    return f"{names.folder_of_checkpoint(run, checkpoint_id)}/{names.MANIFEST}"
 
 
 def _facts(record: CheckpointRecord) -> tuple[object, ...]:

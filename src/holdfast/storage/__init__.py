@@ -3,6 +3,7 @@
 from holdfast.storage.draft import Draft
 from holdfast.storage.local import LocalStorage
 from holdfast.storage.locks import FileLock
+from holdfast.storage.moving import set_aside
 from holdfast.storage.posix import Posix
 from holdfast.storage.probe import Capabilities, probe
 from holdfast.storage.survey import Identity, identity, survey
@@ -16,5 +17,6 @@ __all__ = [
     "Posix",
     "identity",
     "probe",
+    "set_aside",
     "survey",
 ]

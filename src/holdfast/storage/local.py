@@ -205,9 +205,9 @@ class LocalStorage:
             FileExistsError: See `exclusive`.
             SaveError, StorageFullError: The medium reported a failure.
         """
+        absolute = self._paths.of_folder(path)
         if (parent := path.rpartition("/")[0]) and not os.path.isdir(self._paths.of_folder(parent)):
             self.make_folder(parent)
-        absolute = self._paths.of_folder(path)
         with self._translated(f"creating the folder {path}", 0):
             try:
                 self.posix.mkdir(absolute, FOLDER_MODE)

@@ -101,9 +101,24 @@ def appending_alone(posix: Posix, path: str, mode: int) -> Iterator[int]:
     Raises:
         OSError: It cannot be opened, locked or closed.
     """
-    fd = open_unshared(lambda: posix.open_append(path, mode))
+    fd = _open_locked(posix, path, mode)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
         yield fd
     finally:
+        close_unshared(fd, posix.close)
+
+
+def _open_locked(posix: Posix, path: str, mode: int) -> int:
+    while True:
+        fd = open_unshared(lambda: posix.open_append(path, mode))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), os.stat(path)):
+                    return fd
+        except BaseException:
+            close_unshared(fd, posix.close)
+            raise
+        # A repair has put another file in its place while this one was waited for: what is
+        # appended here would be lost.
         close_unshared(fd, posix.close)
