@@ -73,7 +73,10 @@ def main(arguments: Sequence[str]) -> int:
         todo = [m for m in wanted if (r := ledger.result(m.name)) and not r.noticed_by]
     # What the quickest tests notice comes first.
     todo.sort(key=lambda mutant: _QUICK_FIRST.index(package_of(mutant)))
-    with tempfile.TemporaryDirectory(prefix="holdfast-mutants-") as folder:
+    # What a hung test started may still write there for a moment.
+    with tempfile.TemporaryDirectory(
+        prefix="holdfast-mutants-", ignore_cleanup_errors=True
+    ) as folder:
         _try(todo, ledger, Path(folder), options)
     results = {m.name: r for m in every if (r := ledger.result(m.name)) is not None}
     if options.write is not None:
@@ -163,6 +166,8 @@ def _each(work: Sequence[T], trials: Sequence[Trial], do: Callable[[Trial, T], s
         failures.append(error)
         for trial in trials:
             trial.tree.end()
+        for thread in threads:
+            thread.join()
         raise
     if failures:
         raise failures[0]

@@ -71,6 +71,10 @@ class BaselineError(Exception):
     """Tests end without naming one that failed, and not for a mutant: nothing can be concluded."""
 
 
+class EndedError(Exception):
+    """The tool was told to end while something was running."""
+
+
 class Tree:
     """A copy of the project, in which one file at a time is mutated.
 
@@ -92,6 +96,7 @@ class Tree:
         self._stamp = time.time()
         self._originals: dict[str, bytes] = {}
         self._running: subprocess.Popen[bytes] | None = None
+        self._ended = False
 
     def original(self, relative: str) -> bytes:
         """Returns a file of the package as it was copied, whatever becomes of the project."""
@@ -107,7 +112,11 @@ class Tree:
         os.utime(path, (self._stamp, self._stamp))
 
     def run(self, command: list[str], *, limit_s: float) -> tuple[int | None, str]:
-        """Returns the exit status of a command and what it said; None where it took too long."""
+        """Returns the exit status of a command and what it said; None where it took too long.
+
+        Raises:
+            EndedError: `end` was called.
+        """
         scratch = self.folder / "scratch"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
@@ -136,10 +145,13 @@ class Tree:
             finally:
                 # What a test started may still be there; the group is ours alone.
                 _end_group(process)
+        if self._ended:
+            raise EndedError
         return status, said.read_text(errors="replace")
 
     def end(self) -> None:
-        """Ends what is running, with all that it started."""
+        """Ends what is running, with all that it started; nothing more is run."""
+        self._ended = True
         if self._running is not None and self._running.poll() is None:
             _end_group(self._running)
 
