@@ -75,6 +75,13 @@ test-all: setup packages ## the other tests: servers, sweeps, frameworks, slow
 	@echo "==> pytest, only: $(ELSEWHERE)"
 	@$(RUN_TESTS) --dist loadfile --timeout=1800 -m "$(ELSEWHERE)"
 
+# MUTANTS="--only storage/" tries some; `python -m tests.reliability.mutants --help` says more.
+.PHONY: mutants
+mutants: setup ## take each fsync, rename and check out in turn: a test must notice (hours)
+	@echo "==> python -m tests.reliability.mutants $(MUTANTS)"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.mutants \
+		--write docs/reliability.md $(MUTANTS)
+
 .PHONY: demo
 demo: setup ## train a small model, kill it, resume it
 	@echo "==> examples/digits_vit/demo.py"

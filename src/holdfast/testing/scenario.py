@@ -7,6 +7,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,9 @@ from holdfast.storage import Posix
 from holdfast.store import Store
 
 Promise = Callable[[str], None]
+
+#: What a verification says of a journal that is shorter than one of its manifests counts.
+_RELIED_ON: Final = "a checkpoint relies on"
 
 
 class ViolationError(Exception):
@@ -112,6 +116,9 @@ def require_sound(found: Verification, *, harsh: bool) -> None:
     """Raises `ViolationError` unless a verification found nothing wrong."""
     sound = not found.damaged if harsh else found.ok
     require(sound, f"verification: {found.as_dict()}")
+    # Lines that nothing relied on may be gone; those that a manifest counts never are.
+    cut = [why for wrong in found.journals.values() for why in wrong if _RELIED_ON in why]
+    require(not cut, "; ".join(cut))
 
 
 def require_tidy(root: Path, run: str, *, harsh: bool = False) -> None:
