@@ -60,6 +60,18 @@ def test_doctor_mends_from_the_mirror_that_the_store_remembers(ask, root, second
     assert newest(root).exists()
 
 
+def test_doctor_heals_damage_that_verify_found_and_nothing_is_left(ask, root, second):
+    ask(root, "mirror", "--to", second)
+    damaged = newest(root)
+    flip(damaged / "model.safetensors")
+    assert ask(root, "verify").code == 5
+    assert newest(root) != damaged
+    assert ask(root, "doctor").code == 1
+    assert ask(root, "doctor", "--apply").code == 0
+    assert newest(root) == damaged
+    assert (ask(root, "verify").code, ask(root, "doctor").code) == (0, 0)
+
+
 @pytest.mark.parametrize("spoil", [flip, lambda path: path.unlink()])
 def test_a_damaged_store_file_comes_from_the_mirror_that_the_store_remembers(
     ask, root, second, spoil

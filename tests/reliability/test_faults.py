@@ -20,6 +20,8 @@ STRIDES = {
     "reindex, catalog lost": (1, 1, 1),
     "late words": (1, 2, 6),
     "import": (1, 4, 8),
+    "mirror": (2, 8, 24),
+    "heal": (3, 10, 30),
 }
 
 #: Reading the files anew writes nothing but the catalog, whose calls are SQLite's own.
@@ -49,9 +51,11 @@ def test_every_scenario_has_its_strides_and_its_own_name():
     assert [make().name for make in SCENARIOS.values()] == list(SCENARIOS)
 
 
-@pytest.mark.parametrize("name", ["prune", "late words"])
-def test_work_that_ends_at_a_call_of_the_medium_goes_on(tmp_path, record_property, name):
-    outcome = faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=16)
+@pytest.mark.parametrize(
+    ("name", "sparse"), [("prune", 16), ("late words", 16), ("mirror", 45), ("heal", 60)]
+)
+def test_work_that_ends_at_a_call_of_the_medium_goes_on(tmp_path, record_property, name, sparse):
+    outcome = faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=sparse)
     assert_nothing_lost(outcome, record_property)
 
 

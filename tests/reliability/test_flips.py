@@ -2,18 +2,8 @@
 
 import pytest
 
-import holdfast
-from holdfast.errors import ConfigError, IntegrityError
+from holdfast.errors import IntegrityError
 from holdfast.testing import flips, mirrorflips, soundness
-
-
-@pytest.fixture
-def mirrors(tmp_path):
-    """Skips where stores take no mirrors yet."""
-    try:
-        holdfast.open(tmp_path / "tried", mirrors=[tmp_path / "mirror-of-it"]).close()
-    except ConfigError as error:
-        pytest.skip(error.message)
 
 
 def test_a_sample_of_flipped_bits_is_found(tmp_path, measured):
@@ -61,13 +51,13 @@ def test_files_in_wrong_places_are_found(tmp_path, stride, measured):
     }
 
 
-def test_a_sample_of_flips_is_healed_from_a_mirror(tmp_path, mirrors, measured):
-    assert measured(mirrorflips.healings(tmp_path / "bench", count=240, seed=5)).states == 240
+def test_a_sample_of_flips_is_healed_from_a_mirror(tmp_path, measured):
+    assert measured(mirrorflips.healings(tmp_path, count=240, seed=5)).states == 240
 
 
 @pytest.mark.sweeps
-def test_ten_thousand_flips_are_healed_from_a_mirror_to_the_bit(tmp_path, mirrors, measured):
-    outcome = measured(mirrorflips.healings(tmp_path / "bench", count=10_000, seed=5))
+def test_ten_thousand_flips_are_healed_from_a_mirror_to_the_bit(tmp_path, measured):
+    outcome = measured(mirrorflips.healings(tmp_path, count=10_000, seed=5))
     assert outcome.states >= 9_990
 
 

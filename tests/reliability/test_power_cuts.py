@@ -14,7 +14,7 @@ FILESYSTEMS = pytest.mark.parametrize("filesystem", powercut.FILESYSTEMS)
 #: What is done to a store beside training, and every how many of its calls the power is cut.
 UPKEEP = {
     "prune": 4, "delete": 4, "repair": 2, "reindex": 1, "reindex, catalog lost": 1,
-    "recovery": 12, "late words": 2, "import": 2,
+    "recovery": 12, "late words": 2, "import": 2, "mirror": 5, "heal": 8,
 }  # fmt: skip
 SIZES = pytest.mark.parametrize("changing", [64, 1 << 17], ids=["small", "large"])
 

@@ -21,6 +21,8 @@ STRIDES = {
     "repair": (4, 50),
     "late words": (1, 20),
     "import": (1, 30),
+    "mirror": (3, 100),
+    "heal": (4, 50),
 }
 
 

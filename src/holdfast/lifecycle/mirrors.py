@@ -241,6 +241,10 @@ def _remember(place: Place, mirror: Mirror) -> None:
         return
     members = {"format": 1, "mirrors": [*known, path]}
     try:
+        for name in place.storage.names(""):
+            # Of one who died here.
+            if name.startswith(f"{TEMPORARY_PREFIX}{names.MIRRORS}"):
+                place.storage.remove(name)
         place.storage.publish(names.MIRRORS, [seal(members)])
     except HoldfastError as error:
         _log.warning("that %s is a mirror could not be noted: %s", path, error)

@@ -13,7 +13,7 @@ import numpy as np
 
 from holdfast.checkpoint import Checkpoint
 from holdfast.lifecycle.verification import Verification
-from holdfast.placing import open_place
+from holdfast.mirroredplace import open_mirrored
 from holdfast.storage import Posix
 from holdfast.store import Store
 
@@ -79,9 +79,10 @@ class Weights:
         self.state = state
 
 
-def opened(root: Path, posix: Posix) -> Store:
-    """Opens a store whose every change goes through these system calls."""
-    return Store(open_place(root, mode="a", catalog=None, posix=posix))
+def opened(root: Path, posix: Posix, *, mirrors: Sequence[Path] = ()) -> Store:
+    """Opens a store whose every change, and that of its mirrors, goes through these calls."""
+    place = open_mirrored(root, mode="a", catalog=None, mirrors=mirrors, posix=posix)
+    return Store(place)
 
 
 def require(holds: object, sentence: str) -> None:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from holdfast.testing.leftovers import Recovering, Repairing
+from holdfast.testing.mirrors import Healing, Mirroring
 from holdfast.testing.saying import Importing, Reindexing, Reporting
 from holdfast.testing.scenario import Scenario
 from holdfast.testing.training import Training
@@ -29,5 +30,7 @@ SCENARIOS: Final[Mapping[str, Callable[[], Scenario]]] = MappingProxyType(
         "reindex, catalog lost": partial(Reindexing, lost=True),
         "late words": Reporting,
         "import": Importing,
+        "mirror": Mirroring,
+        "heal": Healing,
     }
 )
