@@ -162,7 +162,7 @@ NOTICED = "storage/local.py LocalStorage._write_durably: sync*"
 
 @pytest.mark.sweeps
 def test_the_tests_notice_a_sync_and_a_digest_that_are_gone(tmp_path, record_property, capsys):
-    patterns = [NOTICED, "engine/reader.py _index_error: digest*"]
+    patterns = [NOTICED, "engine/sealed.py unseal: digest*"]
     names = [mutant.name for mutant in selected(EVERY, patterns)]
     assert len(names) == len(patterns)
     for pattern in patterns:

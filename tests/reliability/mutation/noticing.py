@@ -37,8 +37,15 @@ _FOLDERS: Final = (
     "tests/security", "tests/catalog", "tests/processes", "tests/cli", "tests/golden",
     "tests/wrong_input", "tests/state",
 )  # fmt: skip
-#: Tests in which the tool would run itself, and what says nothing about a place of the source.
-_LEFT_OUT: Final = ("--ignore=tests/reliability/test_mutants.py",)
+_OF_THE_MACHINE: Final = (
+    "tests/reliability/test_power_cuts.py::test_nothing_is_left_when_a_sweep_is_left_in_the_middle"
+)
+#: Tests in which the tool would run itself, and one that looks at the mounts of the whole machine:
+#: another copy's would make it fail.
+_LEFT_OUT: Final = (
+    "--ignore=tests/reliability/test_mutants.py",
+    f"--deselect={_OF_THE_MACHINE}",
+)
 #: Kinds that a power cut or a kill should notice without help of the tests near the place.
 OF_THE_DISK: Final = ("sync", "durable", "rename", "temporary", "order")
 _TIMEOUT_S: Final = 300
