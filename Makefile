@@ -73,7 +73,7 @@ packages:
 .PHONY: test-all
 test-all: setup packages ## the other tests: servers, sweeps, frameworks, slow
 	@echo "==> pytest, only: $(ELSEWHERE)"
-	@$(RUN_TESTS) --dist loadfile --timeout=1800 -m "$(ELSEWHERE)"
+	@$(RUN_TESTS) --dist worksteal --timeout=1800 -m "$(ELSEWHERE)"
 
 # MUTANTS="--only storage/" tries some; `python -m tests.reliability.mutants --help` says more.
 .PHONY: mutants

@@ -8,20 +8,20 @@ from holdfast.testing import faultsweeps
 from holdfast.testing.scenarios import SCENARIOS
 
 #: Every how many states: of kills, of failures, of kills and of errors while recovering from a
-#: kill. So that each test explores about a hundred; HOLDFAST_SWEEP=full explores all.
+#: kill. So that each test explores about fifty; HOLDFAST_SWEEP=full explores all.
 STRIDES = {
-    "training": (4, 12, 40),
-    "training, large": (5, 15, 60),
-    "recovery": (3, 10, 30),
-    "prune": (2, 5, 12),
-    "delete": (2, 4, 10),
-    "repair": (1, 3, 6),
+    "training": (8, 24, 80),
+    "training, large": (14, 45, 150),
+    "recovery": (8, 25, 60),
+    "prune": (4, 12, 24),
+    "delete": (4, 10, 20),
+    "repair": (2, 6, 12),
     "reindex": (1, 1, 1),
     "reindex, catalog lost": (1, 1, 1),
-    "late words": (1, 2, 6),
-    "import": (1, 4, 8),
-    "mirror": (2, 8, 24),
-    "heal": (3, 10, 30),
+    "late words": (2, 4, 8),
+    "import": (2, 8, 12),
+    "mirror": (6, 24, 60),
+    "heal": (8, 30, 60),
 }
 
 #: Reading the files anew writes nothing but the catalog, whose calls are SQLite's own.

@@ -13,16 +13,16 @@ from holdfast.testing.training import Training
 
 #: Every how many operations are the last, and how many states that gives at least.
 STRIDES = {
-    "training": (9, 200),
-    "training, large": (12, 200),
-    "recovery": (16, 100),
-    "prune": (5, 100),
-    "delete": (5, 100),
-    "repair": (4, 50),
+    "training": (12, 150),
+    "training, large": (25, 100),
+    "recovery": (30, 50),
+    "prune": (10, 50),
+    "delete": (10, 50),
+    "repair": (8, 25),
     "late words": (1, 20),
-    "import": (1, 30),
-    "mirror": (3, 100),
-    "heal": (4, 50),
+    "import": (2, 15),
+    "mirror": (9, 30),
+    "heal": (12, 15),
 }
 
 
