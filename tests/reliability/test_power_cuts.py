@@ -44,9 +44,9 @@ def test_a_power_cut_at_the_moment_of_a_promise_loses_nothing(tmp_path, measured
 @FILESYSTEMS
 @SIZES
 def test_a_power_cut_at_any_call_loses_nothing(tmp_path, measured, stride, filesystem, changing):
-    outcome = powercut.cuts(Training(changing), tmp_path, filesystem=filesystem, stride=stride(9))
+    outcome = powercut.cuts(Training(changing), tmp_path, filesystem=filesystem, stride=stride(6))
     measured(outcome)
-    assert outcome.states >= 40
+    assert outcome.states >= 60
     for call in ("write", "pwrite", "fsync", "fsync_folder", "rename", "link", "unlink", "promise"):
         assert any(kind.startswith(f"{call},") for kind in outcome.kinds), outcome
 
