@@ -103,6 +103,8 @@ class Mirroring(_TwoPlaces):
             store.verify()
             lines = [line_of(checkpoint.info) for checkpoint in store.checkpoints()]
             held &= {checkpoint.id for checkpoint in store.checkpoints()}
+        # It is replaced as a whole, then.
+        _flip(_journal_of(root / MIRROR, OTHER), at=40)
         return self.ready(root, [*lines, *(_HELD + i for i in sorted(held))])
 
     def do(self, store: Store) -> None:
@@ -154,9 +156,10 @@ class Healing(_TwoPlaces):
     def prepare(self, root: Path) -> Sequence[str]:
         """Damages the store since its mirror was current; promises every checkpoint."""
         with holdfast.open(root / STORE) as store:
-            for run in (ONE, TWO, OTHER):
+            for run in (ONE, TWO, OTHER, _NEW):
                 grow(store, run, LOSSES[:3])
             oldest_first(store, ONE)[0].pin()
+            oldest_first(store, _NEW)[0].pin()
             oldest_first(store, TWO)[1].tag("prod")
             oldest_first(store, TWO)[2].report(val_loss=0.5)
             store.mirror(to=root / MIRROR)
@@ -209,9 +212,15 @@ def _damage(store: Store) -> None:
     shutil.rmtree(gone.path)
     for path in indexed.path.glob("*.index.json"):
         path.unlink()
-    journal = store.path / names.folder_of_run(TWO) / names.JOURNAL
+    journal = _journal_of(store.path, TWO)
     _flip(journal, at=journal.stat().st_size // 2)
+    # The last line, which pins: nothing else is wrong in the folder of that run.
+    _flip(_journal_of(store.path, _NEW), at=-30)
     shutil.rmtree(store.path / names.folder_of_run(OTHER))
+
+
+def _journal_of(root: Path, run: str) -> Path:
+    return root / names.folder_of_run(run) / names.JOURNAL
 
 
 def _flip(path: Path, *, at: int) -> None:

@@ -42,7 +42,7 @@ def replays(
         folder: An empty folder, on the medium that is to be proven: the work is recorded there.
         scratch: An empty folder for the states that are recovered; a fast medium will do. Left
             out, one in `folder`.
-        stride: Every how many operations.
+        stride: Every how many operations; those that promise something are taken each time.
         seed: What is left to chance.
         progress: See `Tally`.
     """
@@ -57,7 +57,8 @@ def replays(
         disk.do(number, operation)
         if isinstance(operation, Mark):
             promised.append(operation.text)
-        if number % stride:
+        # The moment of a promise is never left out: what it says must hold from there on.
+        if number % stride and not isinstance(operation, Mark):
             continue
         for kind, kept in _crashes(disk, chance):
             image = disk.after_crash(kept)
