@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from holdfast import tree
 from holdfast.engine import discard, names, reader
+from holdfast.engine.commit import commit
 from holdfast.engine.itemwriter import ParentShards
 from holdfast.engine.snapshot import Snapshots
 from holdfast.errors import IntegrityError, NotFoundError, SaveError, StorageFullError
@@ -69,6 +70,30 @@ def test_shards_come_first_then_their_names_then_the_manifest(tmp_path):
             ]
             assert file == ["create", "fsync", "close"]
             assert kinds[begin + 1] in ("pwrite", "write")
+
+
+def test_the_manifest_counts_the_journal_that_was_durable_before_it(storage):
+    saved = commit_with(storage, lambda: 77)
+    assert reader.read_manifest(storage, RUN, saved.manifest.id).journal_nbytes == 77
+
+
+def test_a_journal_that_fails_leaves_no_manifest(storage):
+    def fail():
+        raise SaveError("the journal failed", hint="none")
+
+    with pytest.raises(SaveError, match="the journal failed"):
+        commit_with(storage, fail)
+    assert not list(storage.root.rglob(names.MANIFEST))
+
+
+def commit_with(storage, journal):
+    manifest = draft(0)
+    storage.make_folder(manifest.folder)
+    snapshot = Snapshots().take({"model": tree.flatten(state(0)["model"])})
+    try:
+        return commit(storage, manifest, snapshot, journal=journal)
+    finally:
+        snapshot.release()
 
 
 def test_what_did_not_change_is_stored_once(storage, tmp_path):

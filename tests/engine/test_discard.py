@@ -173,6 +173,16 @@ def test_a_shard_is_let_go_by_the_last_of_two_that_leave_at_once(tmp_path):
     assert shards_of(tmp_path) == []
 
 
+def test_the_copy_of_a_shard_takes_no_name_of_another_checkpoints_along(tmp_path):
+    storage = LocalStorage(tmp_path)
+    first = save(storage, 0, state(0))
+    copied = save(storage, 1, state(0), links=False)
+    kept = shards_of(tmp_path)
+    discard.delete(storage, RUN, copied.manifest.id)
+    assert shards_of(tmp_path) == kept
+    assert load(storage, first.manifest.id) == expected(state(0))
+
+
 @pytest.mark.parametrize("call", ["fsync_folder", "unlink", "rmdir"])
 def test_two_that_delete_the_same_checkpoint_at_once_both_succeed(tmp_path, call):
     storage = LocalStorage(tmp_path)
