@@ -18,14 +18,8 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.reliability.mutation.chosen import EQUIVALENT, chosen
-from tests.reliability.mutation.noticing import (
-    BaselineError,
-    Ledger,
-    Result,
-    Tree,
-    Trial,
-    digest_of,
-)
+from tests.reliability.mutation.ledger import Ledger, Result, digest_of
+from tests.reliability.mutation.noticing import BaselineError, Tree, Trial
 from tests.reliability.mutation.places import Mutant, find
 from tests.reliability.mutation.reporting import section, write
 

@@ -11,7 +11,7 @@ import pytest
 from tests.reliability.mutants import PROJECT, every_mutant, main, selected
 from tests.reliability.mutation import reporting
 from tests.reliability.mutation.chosen import CHOSEN, EQUIVALENT, Chosen
-from tests.reliability.mutation.noticing import Ledger, Result
+from tests.reliability.mutation.ledger import Ledger, Result
 from tests.reliability.mutation.places import KINDS, of_file
 
 PACKAGE = PROJECT / "src" / "holdfast"

@@ -11,7 +11,7 @@ import pytest
 import holdfast
 from holdfast import keep, when
 from holdfast.session import Session
-from holdfast.storage.recording import Naming, RecordingPosix
+from holdfast.storage.recording import Data, Naming, RecordingPosix, Synced
 from holdfast.testing.disk import Disk, Image
 from holdfast.testing.scenario import Weights, opened
 from tests.runs.samples import flip, weights
@@ -29,18 +29,18 @@ class Watched:
         self.posix = RecordingPosix(known)
         self.store = opened(root, self.posix)
 
-    def lines(self, number=None):
-        """Returns the lines of the journal that a power cut would leave after an operation."""
+    def left(self, number=None):
+        """Returns what a power cut would leave after an operation."""
         disk = Disk(self.start)
         for at, operation in enumerate(self.posix.operations[:number]):
             disk.do(at, operation)
-        left = disk.after_crash({})
-        folder = f"{self.root}/runs/a"
-        journal = left.names.get(folder, {}).get("journal.jsonl")
-        return [json.loads(line) for line in left.data.get(journal, b"").splitlines()]
+        return disk.after_crash({})
 
     def kinds(self, number=None):
-        return [line["t"] for line in self.lines(number)]
+        """Returns the kinds of the lines of the journal that a power cut would leave."""
+        left = self.left(number)
+        journal = left.names.get(f"{self.root}/runs/a", {}).get("journal.jsonl")
+        return [json.loads(line)["t"] for line in left.data.get(journal, b"").splitlines()]
 
 
 @pytest.fixture
@@ -122,6 +122,41 @@ def test_a_save_is_noted_before_its_manifest_and_a_clean_up_before_its_first_del
     gone = index_of(operations, "leave", "manifest.json")
     assert watched.kinds(named)[-1] == "save"
     assert watched.kinds(gone)[-1] == "plan"
+
+
+def test_a_file_that_was_linked_again_is_there_after_a_power_cut(watched):
+    folder = watched.store.latest("a").path
+    (folder / "model.safetensors").unlink()
+    again = Watched(watched.root)
+    again.store.repair(apply=True)
+    again.store.close()
+    assert "model.safetensors" in again.left().names[str(folder)]
+
+
+def test_a_run_that_was_deleted_stays_away_after_a_power_cut(watched):
+    watched.store.delete("a").apply()
+    operations = watched.posix.operations
+    gone = index_of(operations, "rmdir", "a")
+    assert Synced(f"{watched.root}/runs") in operations[gone:]
+
+
+def test_a_dead_owner_is_noted_durably(watched):
+    # Its lock is gone, as after the end of its process, and its last line says that it runs.
+    begun(watched.store)._session._opened.lock.release()
+    watched.store.repair(apply=True)
+    assert watched.kinds()[-1] == "status"
+
+
+def test_a_lost_manifest_is_noted_durably_before_the_run_is_opened(watched):
+    (watched.store.latest("a").path / "manifest.json").unlink()
+    with begun(watched.store):
+        operations = watched.posix.operations
+        opening = next(
+            number
+            for number, operation in enumerate(operations)
+            if isinstance(operation, Data) and b'"t":"run"' in (operation.data or b"")
+        )
+    assert watched.kinds(opening)[-1] == "damaged"
 
 
 def index_of(operations, kind, name):

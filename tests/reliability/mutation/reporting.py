@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.reliability.mutation.noticing import OF_THE_DISK, Result
+from tests.reliability.mutation.ledger import Result
+from tests.reliability.mutation.noticing import OF_THE_DISK
 from tests.reliability.mutation.places import KINDS, Mutant
 
 BEGIN: Final = "<!-- mutants:begin -->"
