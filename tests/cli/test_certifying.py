@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -74,12 +75,15 @@ def test_what_is_no_folder_is_refused(ask, tmp_path, kind):
 def test_a_scratch_folder_of_a_killed_proof_is_removed(ask, tmp_path, short):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    left = tmp_path / f".holdfast-certify-{dead.pid}-abc"
-    mine = tmp_path / f".holdfast-certify-{os.getpid()}-abc"
-    for folder in (left, mine):
+    host = socket.gethostname()
+    left = tmp_path / f".holdfast-certify-{host}-{dead.pid}-abc"
+    mine = tmp_path / f".holdfast-certify-{host}-{os.getpid()}-abc"
+    # Of another host, whose processes have numbers of their own.
+    theirs = tmp_path / f".holdfast-certify-{host}x-{dead.pid}-abc"
+    for folder in (left, mine, theirs):
         (folder / "store").mkdir(parents=True)
     assert ask(None, "certify", str(tmp_path), "--quick", "--json").code == 0
-    assert list(tmp_path.iterdir()) == [mine]
+    assert sorted(tmp_path.iterdir()) == sorted([mine, theirs])
 
 
 def test_ctrl_c_ends_the_sweep_and_leaves_nothing(tmp_path):

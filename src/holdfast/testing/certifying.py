@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,7 @@ def certify(
 
 
 def _run(step: _Step, folder: Path, stride: int, progress: Progress) -> Outcome:
-    scratch = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder))
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_mine()}{os.getpid()}-", dir=folder))
     command = [sys.executable, "-m", "holdfast.testing", step.sweep, step.scenario, str(scratch)]
     try:
         with (
@@ -158,10 +159,15 @@ def _worker(command: list[str], errors: int) -> Iterator[subprocess.Popen[str]]:
             worker.stdout.close()
 
 
+def _mine() -> str:
+    """Returns how scratch folders of this host begin: the disk may be another one's, too."""
+    return f"{_PREFIX}{socket.gethostname()}-"
+
+
 def _remove_leftovers(folder: Path) -> None:
     """Removes scratch folders of proofs that were killed."""
     for left in folder.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
+        owner = left.name.removeprefix(_mine()).partition("-")[0]
         if owner.isdigit() and not Path(f"/proc/{owner}").exists():
             shutil.rmtree(left, ignore_errors=True)
 
