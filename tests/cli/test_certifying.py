@@ -79,7 +79,7 @@ def test_a_scratch_folder_of_a_killed_proof_is_removed(ask, tmp_path, short):
     left = tmp_path / f".holdfast-certify-{host}-{dead.pid}-abc"
     mine = tmp_path / f".holdfast-certify-{host}-{os.getpid()}-abc"
     # Of another host, whose processes have numbers of their own.
-    theirs = tmp_path / f".holdfast-certify-{host}x-{dead.pid}-abc"
+    theirs = tmp_path / f".holdfast-certify-{host}-0-{dead.pid}-abc"
     for folder in (left, mine, theirs):
         (folder / "store").mkdir(parents=True)
     assert ask(None, "certify", str(tmp_path), "--quick", "--json").code == 0

@@ -167,8 +167,8 @@ def _mine() -> str:
 def _remove_leftovers(folder: Path) -> None:
     """Removes scratch folders of proofs that were killed."""
     for left in folder.glob(f"{_PREFIX}*"):
-        owner = left.name.removeprefix(_mine()).partition("-")[0]
-        if owner.isdigit() and not Path(f"/proc/{owner}").exists():
+        whose, _, owner = left.name.rpartition("-")[0].rpartition("-")
+        if f"{whose}-" == _mine() and owner.isdigit() and not Path(f"/proc/{owner}").exists():
             shutil.rmtree(left, ignore_errors=True)
 
 
