@@ -7,7 +7,6 @@ import os
 import stat
 from typing import Final
 
-from holdfast.storage.failures import failure_of
 from holdfast.storage.local import LocalStorage
 
 QUARANTINE: Final = "quarantine"
@@ -30,20 +29,12 @@ def set_aside(storage: LocalStorage, path: str, *, copy: bool = False) -> str:
     """
     storage.make_folder(QUARANTINE)
     target = _free_name(storage, path)
-    if copy:
-        _copy(storage, path, target)
-    else:
-        try:
-            storage.posix.rename(storage.absolute(path), storage.absolute(target))
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            doing = f"setting {path} aside"
-            raise failure_of(
-                error, doing, needed=0, free=storage.free_nbytes, root=storage.root
-            ) from error
-        storage.sync_folder(path.rpartition("/")[0])
+    # Its new name is durable before the old one goes: at no moment has it none.
+    _copy(storage, path, target)
     storage.sync_folder(QUARANTINE)
+    if not copy:
+        storage.remove(path)
+        storage.sync_folder(path.rpartition("/")[0])
     return target
 
 
