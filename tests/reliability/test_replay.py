@@ -19,7 +19,7 @@ STRIDES = {
     "prune": (10, 50),
     "delete": (10, 50),
     "repair": (8, 25),
-    "late words": (1, 20),
+    "late words": (1, 10),
     "import": (2, 15),
     "mirror": (9, 30),
     "heal": (12, 15),

@@ -96,8 +96,8 @@ class Image:
             self.names.setdefault(path, {})
         elif naming.kind == "leave":
             names.pop(naming.name, None)
-        elif not self.names.get(path):
-            # What a removed folder held may have been kept: then the folder is, too.
+        else:
+            # It was empty when it was removed: whatever is lost of that goes with it.
             names.pop(naming.name, None)
             self.names.pop(path, None)
 
