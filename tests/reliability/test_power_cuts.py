@@ -14,7 +14,7 @@ FILESYSTEMS = pytest.mark.parametrize("filesystem", powercut.FILESYSTEMS)
 #: What is done to a store beside training, and every how many of its calls the power is cut.
 UPKEEP = {
     "prune": 8, "delete": 8, "repair": 4, "reindex": 1, "reindex, catalog lost": 1,
-    "recovery": 24, "late words": 3, "import": 4, "heal": 8,
+    "recovery": 24, "late words": 3, "import": 4, "mirror": 8, "heal": 8,
 }  # fmt: skip
 SIZES = pytest.mark.parametrize("changing", [64, 1 << 17], ids=["small", "large"])
 

@@ -40,7 +40,13 @@ _NEW: Final = "new"
 _UNTOUCHED: Final = "untouched "
 _HELD: Final = "held "
 #: What each place has for itself.
-_ITS_OWN: Final = ("catalog.sqlite3", names.LOCK, names.MIRRORS, f".tmp-{names.MIRRORS}")
+_ITS_OWN: Final = (
+    "catalog.sqlite3",
+    names.LOCK,
+    names.MIRRORS,
+    f".tmp-{names.MIRRORS}",
+    ".tmp-probe-",
+)
 
 
 class _TwoPlaces(Scenario):
