@@ -228,11 +228,18 @@ class Checkpoint:
         Raises:
             IntegrityError: Something is damaged or missing; all of it is listed.
             FormatError: The manifest breaks the format.
+            NotFoundError: It was deleted since.
         """
-        self._manifest = None
-        found: Sequence[HoldfastError] = list(
-            scanning.verify(self._place.storage, self.manifest, progress=progress or _ignore)
-        )
+        found: Sequence[HoldfastError] = ()
+        while True:
+            self._manifest = None
+            manifest = self.manifest
+            found = list(
+                scanning.verify(self._place.storage, manifest, progress=progress or _ignore)
+            )
+            if not found or self._place.manifest(self.id).generation == manifest.generation:
+                break
+            # Thinned by another process meanwhile: its files are gone rightly.
         if found:
             raise IntegrityError(
                 f"{self.id} is damaged: " + "; ".join(error.message for error in found),

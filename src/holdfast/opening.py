@@ -16,6 +16,7 @@ from holdfast.engine.background import Backlog
 from holdfast.engine.sealed import encode_numbers
 from holdfast.errors import ConfigError
 from holdfast.lifecycle.history import RunHistory
+from holdfast.lifecycle.ownership import take_up
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import finish_interrupted, sweep_unfinished
 from holdfast.lifecycle.reindex import refresh_run
@@ -115,9 +116,7 @@ def open_run(place: Place, name: str, options: RunOptions) -> OpenedRun:
         LockedError: Another process writes the run.
     """
     name = _choose_name(place, names.check_run(name), options.if_exists)
-    place.storage.make_folder(names.folder_of_run(name))
-    lock = place.storage.lock(f"{names.folder_of_run(name)}/{names.LOCK}")
-    lock.acquire(timeout_s=LOCK_TIMEOUT_S)
+    lock = take_up(place.storage, name, timeout_s=LOCK_TIMEOUT_S)
     try:
         history = RunHistory(place.journal(name)).refresh()
         remember(place, name, history)

@@ -7,6 +7,7 @@ import pytest
 
 import holdfast
 from holdfast import opening, when
+from holdfast.storage import FileLock
 from tests.processes.jobs import hear, job, leave, tell
 
 # A job that says nothing more is a failure, not a hang.
@@ -155,3 +156,57 @@ def test_nobody_meets_a_locked_error_of_its_own_job(place):
             finals = [1, 3][: 1 + start // 2]
             assert sorted(c.step for c in full) == sorted([*range(start + 2), *finals])
             assert np.all(store.latest("run").load("model")["w"] == weight)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_run_is_begun_though_a_doctor_removes_its_empty_folder_in_between(
+    place, monkeypatch, times
+):
+    original, left = FileLock._try, [None] * times
+
+    def beaten_to_it(lock):
+        if left and lock._path.name == "lock" and lock._path.parent.name == "run":
+            left.pop()
+            lock._path.parent.rmdir()
+        return original(lock)
+
+    monkeypatch.setattr(FileLock, "_try", beaten_to_it)
+    with holdfast.open(place) as store, store.run("run", save=when.never()) as run:
+        run.attach(model={"w": np.zeros(4)})
+        run.save(0).wait()
+    assert not left
+    with holdfast.open(place) as store:
+        assert store.repair().ok
+        assert store.latest("run").step == 0
+
+
+def test_a_folder_that_does_not_stay_is_one_clear_error(place, monkeypatch):
+    original = FileLock._try
+
+    def beaten_to_it(lock):
+        if lock._path.parent.name == "run":
+            lock._path.parent.rmdir()
+        return original(lock)
+
+    monkeypatch.setattr(FileLock, "_try", beaten_to_it)
+    with (
+        holdfast.open(place) as store,
+        pytest.raises(holdfast.SaveError, match=r"runs/run is removed as often as it is made"),
+    ):
+        store.run("run")
+
+
+def test_a_clean_up_passes_over_a_run_that_another_one_removes(place, monkeypatch):
+    with holdfast.open(place) as store:
+        (place / "runs" / "run").mkdir(parents=True)
+        original = FileLock._try
+
+        def beaten_to_it(lock):
+            if lock._path.parent.name == "run":
+                lock._path.parent.rmdir()
+                monkeypatch.setattr(FileLock, "_try", original)
+            return original(lock)
+
+        monkeypatch.setattr(FileLock, "_try", beaten_to_it)
+        assert store.repair(apply=True).ok
+        assert not (place / "runs" / "run").exists()

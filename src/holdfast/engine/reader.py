@@ -24,16 +24,22 @@ from holdfast.storage.openfiles import OpenFile
 
 __all__ = [
     "Located",
+    "MissingFileError",
     "Progress",
     "header_of",
     "index_error",
     "locate",
     "missing",
+    "open_files",
     "read_header",
     "read_manifest",
     "read_tensors",
     "stored_item",
 ]
+
+
+class MissingFileError(IntegrityError):
+    """A file that a manifest names is not there: it was lost, or rightly taken away since."""
 
 
 def read_manifest(storage: LocalStorage, run: str, checkpoint_id: str) -> Manifest:
@@ -121,10 +127,11 @@ def read_tensors(storage: LocalStorage, wanted: Iterable[tuple[Located, Target]]
             check it only. No two buffers overlap.
 
     Raises:
+        MissingFileError: A file is not there; no buffer was touched.
         IntegrityError: A tensor is damaged; some buffers are filled by then.
     """
     work = list(wanted)
-    with _open_files(storage, {place.path for place, _ in work}) as files:
+    with open_files(storage, {place.path for place, _ in work}) as files:
         fill(Wanted(place, files[place.path], target) for place, target in work)
 
 
@@ -158,9 +165,9 @@ def header_of(file: OpenFile, shard: StoredShard) -> Header:
     return decode_header(bytes(data), file_nbytes=file.nbytes, shard=shard.shard, path=file.path)
 
 
-def missing(path: str) -> IntegrityError:
+def missing(path: str) -> MissingFileError:
     """Returns the error for a file that a manifest names and that is not there."""
-    return IntegrityError(
+    return MissingFileError(
         f"{path} is missing", hint="use another checkpoint or a mirror", path=path
     )
 
@@ -174,7 +181,12 @@ def _damaged(path: str) -> IntegrityError:
 
 
 @contextmanager
-def _open_files(storage: LocalStorage, paths: set[str]) -> Iterator[Mapping[str, OpenFile]]:
+def open_files(storage: LocalStorage, paths: set[str]) -> Iterator[Mapping[str, OpenFile]]:
+    """Opens shard files, all of them before the first is read.
+
+    Raises:
+        MissingFileError: One of them is not there.
+    """
     with ExitStack() as stack:
         files = {}
         for path in sorted(paths):

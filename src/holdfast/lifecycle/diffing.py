@@ -15,6 +15,7 @@ from holdfast.engine.reader import Located
 from holdfast.engine.sealed import encode_numbers
 from holdfast.engine.shardfile import ITEM_NBYTES
 from holdfast.lifecycle import floats
+from holdfast.lifecycle.loading import telling_deleted
 from holdfast.lifecycle.place import Place
 from holdfast.model import CheckpointRecord, Metrics
 
@@ -173,11 +174,11 @@ def compare(
         name: _item(before.get(name, {}), after.get(name, {}))
         for name in sorted({*first.items, *second.items})
     }
-    moved = {
-        name: dict(_moved(place, item, before[name], after[name]))
-        for name, item in items.items()
-        if norms and item.changed
-    }
+    changed = [name for name, item in items.items() if norms and item.changed]
+    with telling_deleted(place, first, changed), telling_deleted(place, second, changed):
+        moved = {
+            name: dict(_moved(place, items[name], before[name], after[name])) for name in changed
+        }
     return Difference(
         a=first.id,
         b=second.id,
@@ -190,7 +191,8 @@ def compare(
 
 
 def _tensors(place: Place, manifest: Manifest) -> dict[str, dict[str, Located]]:
-    return {item: reader.locate(place.storage, manifest, item) for item in manifest.items}
+    with telling_deleted(place, manifest, manifest.items):
+        return {item: reader.locate(place.storage, manifest, item) for item in manifest.items}
 
 
 def _item(before: Mapping[str, Located], after: Mapping[str, Located]) -> ItemChange:

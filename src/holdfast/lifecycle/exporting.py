@@ -17,7 +17,7 @@ from holdfast.engine import reader
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
 from holdfast.errors import ConfigError, SaveError, StorageFullError
-from holdfast.lifecycle.loading import load_item
+from holdfast.lifecycle.loading import load_item, telling_deleted
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.plainfiles import Tensors, index_of, split, write_tensors
 
@@ -84,7 +84,8 @@ def export(
         reader.stored_item(manifest, item)
     path = path.expanduser().absolute()
     _require_free(path)
-    with _temporary(path) as target:
+    chosen = manifest.items if item is None else [item]
+    with _temporary(path) as target, telling_deleted(place, manifest, chosen):
         writers[format](target)
         _require_free(path)
         target.rename(path)

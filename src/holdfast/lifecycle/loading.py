@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,30 @@ class MixedError(IntegrityError):
     """Damage that was met while live objects were being written: they hold mixed values."""
 
 
+@contextlib.contextmanager
+def telling_deleted(place: Place, manifest: Manifest, items: Iterable[str]) -> Iterator[None]:
+    """Tells a file that is lost from one that another process takes away while it is read.
+
+    Deleting and thinning begin with the manifest: where a file of theirs is gone, the manifest
+    says so already.
+
+    Args:
+        place: The store.
+        manifest: What the reader goes by.
+        items: Names of the items that are read.
+
+    Raises:
+        NotFoundError: The checkpoint was deleted since, or an item thinned away.
+    """
+    try:
+        yield
+    except reader.MissingFileError:
+        now = place.manifest(manifest.id)
+        for item in items:
+            reader.stored_item(now, item)
+        raise
+
+
 def load_item(
     place: Place,
     manifest: Manifest,
@@ -38,10 +63,11 @@ def load_item(
     if keys is not None:
         skeleton = _matching(manifest, item, list(keys))
     sizes = {name: array.nbytes for name, array in tree.array_nodes(skeleton).items()}
-    # Before memory is taken: a skeleton can name any size, a shard no more than its file holds.
-    located = _locate(place, manifest, item, sizes)
-    buffers = {name: _memory(nbytes, name) for name, nbytes in sizes.items()}
-    reader.read_tensors(place.storage, [(located[name], buffers[name]) for name in buffers])
+    with telling_deleted(place, manifest, [item]):
+        # Before memory is taken: a skeleton can name any size, a shard no more than its file.
+        located = _locate(place, manifest, item, sizes)
+        buffers = {name: _memory(nbytes, name) for name, nbytes in sizes.items()}
+        reader.read_tensors(place.storage, [(located[name], buffers[name]) for name in buffers])
     return tree.unflatten(skeleton, buffers, device=device, dtype=dtype)
 
 
@@ -68,28 +94,40 @@ def restore(
             hint="nothing was changed; partial=True loads what fits",
             problems=problems,
         )
-    located = {
-        item: _locate(
-            place, manifest, item, {**_sizes(plan.buffers), **_sizes(plan.sinks), **plan.rest}
-        )
-        for item, plan in plans.items()
-    }
-    staged = {
-        item: {name: _memory(nbytes, name) for name, nbytes in plan.rest.items()}
-        for item, plan in plans.items()
-    }
-    targets: dict[str, Targets] = {
-        i: {**plan.buffers, **plan.sinks, **staged[i]} for i, plan in plans.items()
-    }
-    try:
-        reader.read_tensors(
-            place.storage,
+    with telling_deleted(place, manifest, objects):
+        located = {
+            item: _locate(
+                place, manifest, item, {**_sizes(plan.buffers), **_sizes(plan.sinks), **plan.rest}
+            )
+            for item, plan in plans.items()
+        }
+        staged = {
+            item: {name: _memory(nbytes, name) for name, nbytes in plan.rest.items()}
+            for item, plan in plans.items()
+        }
+        targets: dict[str, Targets] = {
+            i: {**plan.buffers, **plan.sinks, **staged[i]} for i, plan in plans.items()
+        }
+        _fill(
+            place,
             [
                 (located[i][name], target)
                 for i, named in targets.items()
                 for name, target in named.items()
             ],
         )
+    for item, plan in plans.items():
+        plan.finish(staged[item])
+    return [f"{item}.{name}" for item, plan in plans.items() for name in plan.loaded]
+
+
+def _fill(place: Place, wanted: Iterable[tuple[reader.Located, memoryview | Sink]]) -> None:
+    """Reads into live objects, and says so where a failure leaves them half-way."""
+    try:
+        reader.read_tensors(place.storage, wanted)
+    except reader.MissingFileError:
+        # Met before anything was read.
+        raise
     except IntegrityError as error:
         raise MixedError(
             f"{error.message}; the objects now hold a mixture of old and new values",
@@ -97,9 +135,6 @@ def restore(
             path=error.path,
             tensor=error.tensor,
         ) from error
-    for item, plan in plans.items():
-        plan.finish(staged[item])
-    return [f"{item}.{name}" for item, plan in plans.items() for name in plan.loaded]
 
 
 def _locate(

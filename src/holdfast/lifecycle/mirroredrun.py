@@ -25,6 +25,7 @@ from holdfast.errors import (
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.journals import FollowedJournal
 from holdfast.lifecycle.mirrors import Mirror
+from holdfast.lifecycle.ownership import take_up
 from holdfast.lifecycle.place import Place
 from holdfast.storage.local import TEMPORARY_PREFIX
 
@@ -163,10 +164,7 @@ class MirroredRun:
     def _alone(self) -> Iterator[None]:
         """Keeps other passes, and whoever would train on the mirror, from the run."""
         with self._mirror.lock(self._run):
-            storage = self._mirror.storage
-            storage.make_folder(self._folder)
-            lock = storage.lock(f"{self._folder}/{names.LOCK}")
-            lock.acquire(timeout_s=_LOCK_TIMEOUT_S)
+            lock = take_up(self._mirror.storage, self._run, timeout_s=_LOCK_TIMEOUT_S)
             try:
                 yield
             finally:

@@ -13,8 +13,10 @@ from typing import Final
 from holdfast.engine import names
 from holdfast.errors import HoldfastError, LockedError, SaveError
 from holdfast.lifecycle.place import Place
+from holdfast.storage import FileLock, FolderGoneError, LocalStorage
 
 _LOCK_NBYTES: Final = 4096
+_ATTEMPTS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,29 @@ class Standing:
         return not self.mine and not self.fault
 
 
+def take_up(storage: LocalStorage, run: str, *, timeout_s: float) -> FileLock:
+    """Takes the lock of a run that may not exist yet; its folder is there then.
+
+    Raises:
+        LockedError: Another process held it all the time.
+        SaveError: The medium failed.
+    """
+    folder = names.folder_of_run(run)
+    lock = storage.lock(f"{folder}/{names.LOCK}")
+    for _ in range(_ATTEMPTS):
+        storage.make_folder(folder)
+        try:
+            lock.acquire(timeout_s=timeout_s)
+        except FolderGoneError:
+            # A clean-up took the empty folder away in between. Once the lock is held, none does.
+            continue
+        return lock
+    raise SaveError(
+        f"{folder} is removed as often as it is made",
+        hint="see which process looks after the store, and stop it",
+    )
+
+
 @contextlib.contextmanager
 def standing(place: Place, run: str, *, take: bool) -> Iterator[Standing]:
     """Tells how a run stands; with `take`, nobody can write it until the end of the block."""
@@ -52,7 +77,8 @@ def standing(place: Place, run: str, *, take: bool) -> Iterator[Standing]:
             if take:
                 lock.acquire(timeout_s=0)
             mine = take or not lock.busy()
-        except LockedError:
+        except (LockedError, FolderGoneError):
+            # Of a run that another process removed, nothing is this one's, either.
             mine = False
         except SaveError as error:
             fault = error.message

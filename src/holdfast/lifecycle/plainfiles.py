@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from blake3 import blake3
 
-from holdfast.engine.reader import Located
+from holdfast.engine.reader import Located, open_files
 from holdfast.engine.sealed import parse_strict
 from holdfast.engine.shardfile import (
     ITEM_NBYTES,
@@ -68,10 +68,8 @@ def write_tensors(storage: LocalStorage, path: Path, tensors: Tensors) -> None:
     with ExitStack() as stack:
         file = stack.enter_context(path.open("xb"))
         file.write(len(text).to_bytes(8, "little") + text)
-        sources = {
-            source: stack.enter_context(storage.reading(source))
-            for source in {tensor.path for tensor in tensors.values()}
-        }
+        paths = {tensor.path for tensor in tensors.values()}
+        sources = stack.enter_context(open_files(storage, paths))
         piece = memoryview(bytearray(_PIECE_NBYTES))
         for name in order:
             place = tensors[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import fnmatch
 import logging
@@ -23,6 +24,7 @@ from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.prune import apply_plan, finish_interrupted, sweep_unfinished
 from holdfast.model import CheckpointInfo, CheckpointRecord, Plan, RunInfo
 from holdfast.policy.retention import KeepPolicy
+from holdfast.storage import FolderGoneError
 from holdfast.storage.local import TEMPORARY_PREFIX
 
 _log = logging.getLogger("holdfast")
@@ -129,7 +131,7 @@ def _sweep_where_nobody_writes(place: Place, run: str) -> None:
     lock = place.storage.lock(f"{folder}/{names.LOCK}")
     try:
         lock.acquire(timeout_s=0)
-    except LockedError:
+    except (LockedError, FolderGoneError):
         # A folder without a manifest may be a save under way: its owner sweeps.
         return
     try:
@@ -231,8 +233,10 @@ def _locked(place: Place, runs: Iterable[str]) -> ExitStack:
             folder = names.folder_of_run(run)
             lock = place.storage.lock(f"{folder}/{names.LOCK}")
             if place.writable and place.storage.modified_ns(folder):
-                lock.acquire(timeout_s=0)
-                stack.callback(lock.release)
+                # Where another process deleted it just now, there is nothing to lock.
+                with contextlib.suppress(FolderGoneError):
+                    lock.acquire(timeout_s=0)
+                    stack.callback(lock.release)
             elif lock.busy():
                 raise LockedError(
                     f"{run} is being written by another process", hint="stop that process"

@@ -2,7 +2,7 @@
 
 from holdfast.storage.draft import Draft
 from holdfast.storage.local import LocalStorage
-from holdfast.storage.locks import FileLock
+from holdfast.storage.locks import FileLock, FolderGoneError
 from holdfast.storage.moving import replace, set_aside
 from holdfast.storage.posix import Posix
 from holdfast.storage.probe import Capabilities, probe
@@ -12,6 +12,7 @@ __all__ = [
     "Capabilities",
     "Draft",
     "FileLock",
+    "FolderGoneError",
     "Identity",
     "LocalStorage",
     "Posix",

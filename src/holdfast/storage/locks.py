@@ -26,6 +26,10 @@ _CONTENT_NBYTES = 4096
 _held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
+class FolderGoneError(SaveError):
+    """The folder of a lock's file is not there (any more), nor what the lock guards."""
+
+
 class FileLock:
     """An exclusive lock on a file, which also says who holds it.
 
@@ -55,6 +59,7 @@ class FileLock:
 
         Raises:
             LockedError: Another process held it all the time, or this one does by another object.
+            FolderGoneError: The folder of its file is not there.
             SaveError: The lock's file cannot be opened, or the medium has no locks.
             FormatError: It is no file.
         """
@@ -63,6 +68,10 @@ class FileLock:
         while not self.held:
             try:
                 refused = self._try()
+            except FileNotFoundError as error:
+                raise FolderGoneError(
+                    f"{self._path.parent} was removed", hint="nothing is left to be locked there"
+                ) from error
             except OSError as error:
                 raise SaveError(
                     f"the lock {self._path} cannot be taken: {error.strerror}",
