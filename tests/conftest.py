@@ -4,7 +4,12 @@ import pytest
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Prints what tests passed to ``record_property("measured", ...)``, from any worker."""
+    """Prints what tests passed to ``record_property("measured", ...)``, from any worker.
+
+    Not below failures: whoever sees one looks for what it says, at the end of a long log.
+    """
+    if terminalreporter.getreports("failed") or terminalreporter.getreports("error"):
+        return
     lines = [
         str(value)
         for report in terminalreporter.getreports("passed")

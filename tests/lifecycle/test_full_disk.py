@@ -1,33 +1,17 @@
 """A clean-up works on a disk that is full to the last byte."""
 
-import ctypes
-import os
-
 import numpy as np
 import pytest
 
 import holdfast
 from holdfast import keep, when
+from tests import disks
 
 
 @pytest.fixture
 def small_disk(tmp_path):
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=8m") != 0:
-        pytest.skip(f"no permission to mount: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    libc.umount2(bytes(folder), 2)
-
-
-def fill(folder):
-    with (folder / "ballast").open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
+    with disks.small_disk(tmp_path, "tmpfs", nbytes=8 << 20) as folder:
+        yield folder
 
 
 def report_for_ever(checkpoint):
@@ -43,7 +27,7 @@ def test_pruning_a_full_disk_makes_room_for_the_next_save(small_disk):
             for step in range(6):
                 state["w"] += 1
                 run.save(step, {"loss": 1.0 / (step + 1)}).wait()
-            fill(small_disk)
+            disks.fill(small_disk)
             state["w"] += 1
             with pytest.raises(holdfast.StorageFullError):
                 run.save(6).wait()
@@ -63,7 +47,7 @@ def test_a_store_on_a_full_disk_opens_is_read_and_pruned(small_disk):
         for step in range(4):
             state["w"] += 1
             run.save(step).wait()
-    fill(small_disk)
+    disks.fill(small_disk)
     with holdfast.open(small_disk / "store") as store:
         assert store.latest("r").load("model")["w"][0] == 4
         store.prune("r", policy=keep.latest(1)).apply()
@@ -78,7 +62,7 @@ def test_a_clean_up_whose_note_has_no_room_deletes_until_it_has(small_disk, capl
             state["w"] += 1
             run.save(step).wait()
         run.wait()
-        fill(small_disk)
+        disks.fill(small_disk)
         # The journal's last page still has room: until that is full, too.
         with pytest.raises(holdfast.StorageFullError):
             report_for_ever(run.latest())

@@ -1,8 +1,6 @@
 """Mirrors: current, whole at every moment, and free of the store's damage and losses."""
 
-import ctypes
 import errno
-import os
 import shutil
 
 import pytest
@@ -14,6 +12,7 @@ from holdfast.engine.journal import encode_line, parse
 from holdfast.errors import ConfigError, HoldfastError, SaveError, StorageFullError
 from holdfast.lifecycle.mirroredrun import MirroredRun
 from holdfast.storage.faults import Crashed, Fault, FaultyPosix
+from tests import disks
 from tests.lifecycle.mirroring import (
     copy_of,
     damage_of,
@@ -459,28 +458,14 @@ def test_damage_on_a_medium_without_links_between_is_not_spread(store, root):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    libc = ctypes.CDLL(None, use_errno=True)
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, b"size=1m") != 0:
-        pytest.skip(f"no permission to mount: {os.strerror(ctypes.get_errno())}")
-    yield folder
-    libc.umount2(bytes(folder), 2)
-
-
-def fill(folder):
-    with (folder / "ballast").open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
+    with disks.small_disk(tmp_path, "tmpfs", nbytes=1 << 20) as folder:
+        yield folder
 
 
 def test_a_full_mirror_is_told_of_and_keeps_what_it_has(store, small_disk):
     train(store, "a", [2])
     store.mirror(to=small_disk / "m")
-    fill(small_disk)
+    disks.fill(small_disk)
     train(store, "a", [1])
     (found,) = store.mirror()
     assert "No space left" in found.failures[0]
@@ -493,7 +478,7 @@ def test_a_full_mirror_is_told_of_and_keeps_what_it_has(store, small_disk):
 def test_on_a_full_mirror_what_the_store_let_go_makes_room(store, small_disk):
     train(store, "a", [5, 4, 3, 2])
     store.mirror(to=small_disk / "m")
-    fill(small_disk)
+    disks.fill(small_disk)
     store.prune("a", policy=keep.latest(1)).apply()
     train(store, "a", [1], policy=keep.latest(1))
     assert store.mirror()[0].ok

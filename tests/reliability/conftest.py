@@ -1,8 +1,12 @@
 """How much of a sweep is run: a part of it, or with HOLDFAST_SWEEP=full every state."""
 
 import os
+import re
+from collections import Counter
 
 import pytest
+
+_AND_HOW = re.compile(r"(?<=\w)(,| E[A-Z]+\b).*")
 
 
 @pytest.fixture
@@ -22,10 +26,15 @@ def measured(record_property):
     def report(outcome):
         if outcome.skipped:
             pytest.skip(outcome.skipped)
-        kinds = ", ".join(f"{kind} {count}" for kind, count in outcome.kinds.items())
+        calls: Counter[str] = Counter()
+        for kind, count in outcome.kinds.items():
+            # Of "fsync EIO from then on", the call.
+            calls[_AND_HOW.sub("", kind)] += count
+        kinds = ", ".join(f"{call} {count}" for call, count in calls.items())
         what = f"{outcome.sweep}, {outcome.scenario}: {outcome.states} states ({kinds})"
         record_property("measured", what)
         assert not outcome.violated, "\n".join(outcome.violations)
+        assert outcome.states > 0, outcome
         return outcome
 
     return report

@@ -36,16 +36,6 @@ def quiet():
     logging.disable(logging.NOTSET)
 
 
-def assert_nothing_lost(outcome, record_property):
-    assert outcome.violations == ()
-    assert outcome.violated == 0
-    assert outcome.states > 0, outcome
-    each = ", ".join(f"{kind} {count}" for kind, count in sorted(outcome.kinds.items()))
-    record_property(
-        "measured", f"{outcome.scenario}, {outcome.sweep}: {outcome.states} states: {each}"
-    )
-
-
 def test_every_scenario_has_its_strides_and_its_own_name():
     assert STRIDES.keys() == SCENARIOS.keys()
     assert [make().name for make in SCENARIOS.values()] == list(SCENARIOS)
@@ -54,42 +44,41 @@ def test_every_scenario_has_its_strides_and_its_own_name():
 @pytest.mark.parametrize(
     ("name", "sparse"), [("prune", 16), ("late words", 16), ("mirror", 45), ("heal", 60)]
 )
-def test_work_that_ends_at_a_call_of_the_medium_goes_on(tmp_path, record_property, name, sparse):
-    outcome = faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=sparse)
-    assert_nothing_lost(outcome, record_property)
+def test_work_that_ends_at_a_call_of_the_medium_goes_on(tmp_path, measured, name, sparse):
+    measured(faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=sparse))
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_work_that_ends_at_any_call_of_the_medium_goes_on(tmp_path, record_property, stride, name):
-    outcome = faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][0]))
-    assert_nothing_lost(outcome, record_property)
+def test_work_that_ends_at_any_call_of_the_medium_goes_on(tmp_path, measured, stride, name):
+    measured(faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][0])))
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", WRITING)
 def test_a_call_of_the_medium_that_fails_costs_nothing_that_was_promised(
-    tmp_path, record_property, stride, name
+    tmp_path, measured, stride, name
 ):
-    outcome = faultsweeps.failures(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][1]))
-    assert_nothing_lost(outcome, record_property)
+    measured(faultsweeps.failures(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][1])))
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_whoever_recovers_may_end_at_any_call_too(tmp_path, record_property, stride, name):
+def test_whoever_recovers_may_end_at_any_call_too(tmp_path, measured, stride, name):
     sparse = STRIDES[name][2]
-    outcome = faultsweeps.compound(
-        SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
+    measured(
+        faultsweeps.compound(
+            SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
+        )
     )
-    assert_nothing_lost(outcome, record_property)
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", WRITING)
-def test_the_medium_may_fail_whoever_recovers(tmp_path, record_property, stride, name):
+def test_the_medium_may_fail_whoever_recovers(tmp_path, measured, stride, name):
     sparse = STRIDES[name][2]
-    outcome = faultsweeps.failures_after_kills(
-        SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
+    measured(
+        faultsweeps.failures_after_kills(
+            SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
+        )
     )
-    assert_nothing_lost(outcome, record_property)

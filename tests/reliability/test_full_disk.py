@@ -9,7 +9,7 @@ import holdfast
 from holdfast import keep, when
 from holdfast.storage.faults import FaultyPosix
 from holdfast.testing.scenario import on_disk, opened, require_tidy
-from tests.reliability import disks
+from tests import disks
 
 RUN = "study/cnn"
 STATE_NBYTES = 600_000

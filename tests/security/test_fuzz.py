@@ -8,7 +8,6 @@ with the limit on the address space.
 import copy
 import json
 import os
-import resource
 import shutil
 import tempfile
 from pathlib import Path
@@ -54,12 +53,9 @@ def searched(examples):
 
 
 @pytest.fixture(autouse=True)
-def bounded_memory():
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_NBYTES, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+def bounded_memory(memory_limit):
+    with memory_limit(MEMORY_NBYTES):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,8 @@
 """Sizes that cannot be meant are refused before their memory is taken: there are 2 GiB more."""
 
 import json
-import resource
 import shutil
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,12 +20,9 @@ MEMORY_NBYTES = 2 << 30
 
 
 @pytest.fixture(autouse=True)
-def bounded_memory():
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_NBYTES, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_AS, before)
+def bounded_memory(memory_limit):
+    with memory_limit(MEMORY_NBYTES):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -14,25 +14,25 @@ _DETACH = 2
 
 
 @contextlib.contextmanager
-def small_disk(tmp_path, filesystem):
-    """Yields a folder on a filesystem of 24 MiB; skips the test where none can be mounted."""
+def small_disk(tmp_path, filesystem, *, nbytes=NBYTES):
+    """Yields a folder on a filesystem of its own; skips the test where none can be mounted."""
     if filesystem == "tmpfs":
-        with in_memory(tmp_path) as folder:
+        with in_memory(tmp_path, nbytes) as folder:
             yield folder
         return
     reason = loopdisk.missing_for(filesystem, tmp_path)
     if reason:
         pytest.skip(reason)
-    with loopdisk.LoopDisk(tmp_path, filesystem, nbytes=NBYTES) as disk:
+    with loopdisk.LoopDisk(tmp_path, filesystem, nbytes=nbytes) as disk:
         yield disk.mount_point
 
 
 @contextlib.contextmanager
-def in_memory(tmp_path):
+def in_memory(tmp_path, nbytes):
     libc = ctypes.CDLL(None, use_errno=True)
     folder = tmp_path / "holdfast-tmpfs"
     folder.mkdir()
-    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={NBYTES}".encode()) != 0:
+    if libc.mount(b"tmpfs", bytes(folder), b"tmpfs", 0, f"size={nbytes}".encode()) != 0:
         pytest.skip(f"no permission to mount: {os.strerror(ctypes.get_errno())}")
     try:
         yield folder
