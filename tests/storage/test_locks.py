@@ -151,6 +151,6 @@ def test_a_lock_whose_holder_left_no_name_is_a_lock(tmp_path, content):
 
 
 def test_a_lock_that_cannot_be_opened_says_why(tmp_path):
-    with pytest.raises(SaveError, match="No such file"):
+    with pytest.raises(SaveError, match="nowhere is not there"):
         FileLock(tmp_path / "nowhere" / "lock").acquire(timeout_s=0)
     assert not FileLock(tmp_path / "nowhere" / "lock").busy()

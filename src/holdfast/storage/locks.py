@@ -70,7 +70,8 @@ class FileLock:
                 refused = self._try()
             except FileNotFoundError as error:
                 raise FolderGoneError(
-                    f"{self._path.parent} was removed", hint="nothing is left to be locked there"
+                    f"the folder {self._path.parent} is not there",
+                    hint="nothing is to be locked in it",
                 ) from error
             except OSError as error:
                 raise SaveError(
