@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from holdfast.errors import LockedError, SaveError
+from holdfast.errors import HoldfastError, LockedError, SaveError
 from holdfast.storage import FileLock
 
 HOLDER = """
@@ -154,3 +154,23 @@ def test_a_lock_that_cannot_be_opened_says_why(tmp_path):
     with pytest.raises(SaveError, match="nowhere is not there"):
         FileLock(tmp_path / "nowhere" / "lock").acquire(timeout_s=0)
     assert not FileLock(tmp_path / "nowhere" / "lock").busy()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("ask", ["acquire", "busy"])
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder"])
+def test_what_stands_in_a_locks_place_is_refused_and_never_waited_for(tmp_path, ask, kind):
+    path = tmp_path / "lock"
+    if kind == "link":
+        (tmp_path / "elsewhere").write_text("untouched")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    lock = FileLock(path)
+    with pytest.raises(HoldfastError, match="lock"):
+        lock.busy() if ask == "busy" else lock.acquire(timeout_s=0)
+    assert not lock.held
+    if kind == "link":
+        assert (tmp_path / "elsewhere").read_text() == "untouched"
