@@ -44,7 +44,7 @@ _LEFT_OUT: Final = (
 )
 #: Kinds that a power cut or a kill should notice without help of the tests near the place.
 OF_THE_DISK: Final = ("sync", "durable", "rename", "temporary", "order")
-_TIMEOUT_S: Final = 300
+_TIMEOUT_S: Final = 90
 _COMMAND_S: Final = 1800
 _FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (tests/\S+?::.+?)(?: - .*)?$", re.MULTILINE)
 
@@ -79,6 +79,7 @@ class Tree:
         self._originals: dict[str, bytes] = {}
         self._running: subprocess.Popen[bytes] | None = None
         self._ended = False
+        self._runs = 0
 
     def original(self, relative: str) -> bytes:
         """Returns a file of the package as it was copied, whatever becomes of the project."""
@@ -99,8 +100,10 @@ class Tree:
         Raises:
             EndedError: `end` was called.
         """
-        scratch = self.folder / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)
+        # Another one each time: what a test left running may still write in the last one.
+        shutil.rmtree(self.folder / f"scratch-{self._runs}", ignore_errors=True)
+        self._runs += 1
+        scratch = self.folder / f"scratch-{self._runs}"
         scratch.mkdir()
         said = self.folder / "said"
         environment = {
