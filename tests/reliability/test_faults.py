@@ -45,13 +45,15 @@ def test_every_scenario_has_its_strides_and_its_own_name():
     ("name", "sparse"), [("prune", 16), ("late words", 16), ("mirror", 45), ("heal", 60)]
 )
 def test_work_that_ends_at_a_call_of_the_medium_goes_on(tmp_path, measured, name, sparse):
-    measured(faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=sparse))
+    assert measured(faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=sparse)).states
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_work_that_ends_at_any_call_of_the_medium_goes_on(tmp_path, measured, stride, name):
-    measured(faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][0])))
+    assert measured(
+        faultsweeps.kills(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][0]))
+    ).states
 
 
 @pytest.mark.sweeps
@@ -59,26 +61,30 @@ def test_work_that_ends_at_any_call_of_the_medium_goes_on(tmp_path, measured, st
 def test_a_call_of_the_medium_that_fails_costs_nothing_that_was_promised(
     tmp_path, measured, stride, name
 ):
-    measured(faultsweeps.failures(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][1])))
+    assert measured(
+        faultsweeps.failures(SCENARIOS[name](), tmp_path, stride=stride(STRIDES[name][1]))
+    ).states
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_whoever_recovers_may_end_at_any_call_too(tmp_path, measured, stride, name):
     sparse = STRIDES[name][2]
-    measured(
+    outcome = measured(
         faultsweeps.compound(
             SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
         )
     )
+    assert outcome.states
 
 
 @pytest.mark.sweeps
 @pytest.mark.parametrize("name", WRITING)
 def test_the_medium_may_fail_whoever_recovers(tmp_path, measured, stride, name):
     sparse = STRIDES[name][2]
-    measured(
+    outcome = measured(
         faultsweeps.failures_after_kills(
             SCENARIOS[name](), tmp_path, stride=stride(sparse, 5), second=max(2, sparse // 2)
         )
     )
+    assert outcome.states
