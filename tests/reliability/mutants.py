@@ -185,6 +185,8 @@ def _end(number: int, _frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _end)
+    # A shell starts what it puts into the background without Ctrl-C; the tests are about it, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(min(1, main(sys.argv[1:])))
     except BaselineError as error:
