@@ -78,9 +78,14 @@ test-all: setup packages ## the other tests: servers, sweeps, frameworks, slow
 # MUTANTS="--only storage/" tries some; `python -m tests.reliability.mutants --help` says more.
 .PHONY: mutants
 mutants: setup ## take each fsync, rename and check out in turn: a test must notice (hours)
+	@echo "==> coverage run: which test runs which line"
+	@mkdir -p build/mutants
+	@OMP_NUM_THREADS=1 COVERAGE_FILE=build/mutants/coverage $(BIN)/python -m coverage run \
+		--rcfile=tests/reliability/mutation/coveragerc -m pytest -q --tb=no \
+		--hypothesis-profile=ci -m "not ($(ELSEWHERE))" --ignore=tests/bench || true
 	@echo "==> python -m tests.reliability.mutants $(MUTANTS)"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.reliability.mutants \
-		--write docs/reliability.md $(MUTANTS)
+		--covering build/mutants/coverage --write docs/reliability.md $(MUTANTS)
 
 .PHONY: demo
 demo: setup ## train a small model, kill it, resume it

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from tests.reliability.mutation.chosen import EQUIVALENT, chosen
+from tests.reliability.mutation.covering import Covering
 from tests.reliability.mutation.ledger import Ledger, Result, digest_of
 from tests.reliability.mutation.noticing import BaselineError, Tree, Trial
 from tests.reliability.mutation.places import Mutant, find
@@ -106,6 +107,13 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--no-alone", action="store_true", help="do not ask power cuts and kills by themselves"
     )
+    parser.add_argument(
+        "--covering",
+        type=Path,
+        metavar="FILE",
+        help="what coverage.py recorded with a context per test: only tests that run a line are "
+        "asked about it",
+    )
     return parser.parse_args(arguments)
 
 
@@ -113,8 +121,9 @@ def _try(
     mutants: Sequence[Mutant], ledger: Ledger, folder: Path, options: argparse.Namespace
 ) -> None:
     sweeps, alone = not options.no_sweeps, not options.no_alone
+    covering = Covering(options.covering, PROJECT) if options.covering else None
     trials = [
-        Trial(PROJECT, Tree(PROJECT, folder / str(number)), ledger, sweeps, alone)
+        Trial(PROJECT, Tree(PROJECT, folder / str(number)), ledger, sweeps, alone, covering)
         for number in range(max(1, min(options.jobs, len(mutants))) if mutants else 0)
     ]
 

@@ -7,10 +7,12 @@ import tokenize
 from collections import Counter
 
 import pytest
+from coverage import CoverageData
 
 from tests.reliability.mutants import PROJECT, every_mutant, main, selected
 from tests.reliability.mutation import reporting
 from tests.reliability.mutation.chosen import CHOSEN, EQUIVALENT, Chosen
+from tests.reliability.mutation.covering import Covering, in_lots
 from tests.reliability.mutation.ledger import Ledger, Result
 from tests.reliability.mutation.places import KINDS, of_file
 
@@ -181,3 +183,28 @@ def test_a_mutant_that_makes_no_difference_is_not_taken_for_noticed(tmp_path, mo
     monkeypatch.setattr(noticing, "stages", lambda *_, **__: iter([only]))
     survivors = main(["--only", NOTICED, "--jobs", "1", "--no-alone", "--results", str(tmp_path)])
     assert survivors == 1
+
+
+def test_only_tests_that_ran_a_line_are_asked_about_it_the_nearest_first(tmp_path):
+    data = CoverageData(basename=tmp_path / "coverage")
+    ran = {
+        "tests.storage.test_draft.test_a": [1, 2],
+        "tests.engine.test_commit.test_b": [2, 3],
+        "holdfast.testing.conformance.StorageConformance.test_c": [3],
+        "somewhere.else": [2],
+        "": [1, 2, 3],
+    }
+    for context, lines in ran.items():
+        data.set_context(context)
+        data.add_lines({str(PACKAGE / "storage" / "draft.py"): lines})
+    data.write()
+    covering = Covering(tmp_path / "coverage", PROJECT)
+    assert covering.tests("storage/draft.py", [1]) == ["tests/storage/test_draft.py::test_a"]
+    both = covering.tests("storage/draft.py", [2, 3])
+    assert both == [
+        "tests/engine/test_commit.py::test_b",
+        "tests/storage/test_conformance.py",
+        "tests/storage/test_draft.py::test_a",
+    ]
+    assert covering.tests("storage/draft.py", [4]) == []
+    assert in_lots(both, "tests/storage") == [(*both[1:], both[0])]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.storage import LocalStorage, set_aside
+from holdfast.storage import LocalStorage, replace, set_aside
 from holdfast.storage.faults import Crashed, Fault, FaultyPosix
 from holdfast.storage.recording import RecordingPosix
 from holdfast.testing.disk import Disk, Image
@@ -85,3 +85,16 @@ def test_killed_at_any_call_its_bytes_are_somewhere(root):
 def test_what_is_not_there_cannot_make_way(root):
     with pytest.raises(FileNotFoundError):
         set_aside(LocalStorage(root), "shards/two")
+
+
+def test_a_replacement_is_durable_in_bytes_before_its_name_and_in_name_on_return(root):
+    recorder = Recorder()
+    storage = LocalStorage(root, posix=recorder.posix)
+    (root / "shards" / "one").chmod(0o640)
+    replace(storage, "shards/one", b"better")
+    kinds = [line.split()[0] for line in recorder.lines]
+    assert kinds[-2:] == ["rename", "fsync_folder"]
+    assert "fsync" in kinds[: kinds.index("rename")]
+    assert recorder.lines[-1] == "fsync_folder shards"
+    assert (root / "shards" / "one").read_bytes() == b"better"
+    assert (root / "shards" / "one").stat().st_mode & 0o777 == 0o640

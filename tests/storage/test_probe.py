@@ -1,6 +1,7 @@
 """Probing: what a place can do is found by trying, and nothing is left behind."""
 
 import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -51,6 +52,14 @@ def test_a_medium_without_links_or_folder_syncs_is_seen(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", refuse)
     found = probe(tmp_path)
     assert (found.hard_links, found.folder_sync) == (False, False)
+    assert names_in(tmp_path) == []
+
+
+def test_a_medium_that_copies_where_it_should_link_has_no_links(tmp_path, monkeypatch):
+    # Links are the reference counts: one that counts nothing would let a shard be deleted that
+    # another checkpoint holds.
+    monkeypatch.setattr(os, "link", shutil.copyfile)
+    assert not probe(tmp_path).hard_links
     assert names_in(tmp_path) == []
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.reliability.mutation.covering import Covering, in_lots
 from tests.reliability.mutation.ledger import Ledger, Result
 from tests.reliability.mutation.places import Mutant
 
@@ -176,6 +177,11 @@ _PYTEST: Final = [
 ]  # fmt: skip
 
 
+def near(path: str) -> str:
+    """Returns the folder of the tests that are about a file of the package."""
+    return _NEAR.get(path.partition("/")[0], "tests/runs")
+
+
 def stages(project: Path, path: str, *, sweeps: bool) -> Iterator[Stage]:
     """Yields the tests for a file of the package, the nearest first.
 
@@ -184,14 +190,13 @@ def stages(project: Path, path: str, *, sweeps: bool) -> Iterator[Stage]:
         path: The file, relative to ``src/holdfast``.
         sweeps: Whether the long sweeps come at the end.
     """
-    package, _, name = path.rpartition("/")
-    near = _NEAR.get(package.partition("/")[0], "tests/runs")
-    file = f"{near}/test_{name}"
+    closest = near(path)
+    file = f"{closest}/test_{path.rpartition('/')[2]}"
     if (project / file).exists():
         yield Stage((file,))
-    yield Stage((near,))
+    yield Stage((closest,))
     for folder in _FOLDERS:
-        if folder != near and (project / folder).is_dir():
+        if folder != closest and (project / folder).is_dir():
             yield Stage((folder,))
     if sweeps:
         yield Stage(("tests/reliability",), "sweeps")
@@ -210,6 +215,7 @@ class Trial:
         ledger: Where results are kept.
         sweeps: Whether the long sweeps are run, too.
         alone: Whether replay and kills are asked by themselves about what concerns the disk.
+        covering: What each test runs; only those that run a mutant's lines are asked then.
     """
 
     project: Path
@@ -217,6 +223,7 @@ class Trial:
     ledger: Ledger
     sweeps: bool = True
     alone: bool = True
+    covering: Covering | None = None
     _mutant: Mutant = field(init=False)
     _once: list[str] = field(default_factory=list)
 
@@ -263,11 +270,24 @@ class Trial:
         hint = self.ledger.hint(self._mutant.name)
         if "::" in hint and self._fails(hint) and self._passes([*_PYTEST, hint], hint):
             return hint
-        for stage in stages(self.project, self._mutant.path, sweeps=self.sweeps):
+        for stage in self._stages():
             by = self._stage(stage)
             if by:
                 return by
         return ""
+
+    def _stages(self) -> Iterator[Stage]:
+        mutant = self._mutant
+        if self.covering is None:
+            yield from stages(self.project, mutant.path, sweeps=self.sweeps)
+            return
+        text = self.tree.original(mutant.path)
+        first = text.count(b"\n", 0, mutant.start) + 1
+        last = first + text.count(b"\n", mutant.start, mutant.end)
+        tests = self.covering.tests(mutant.path, range(first, last + 1))
+        yield from (Stage(lot) for lot in in_lots(tests, near(mutant.path)))
+        if self.sweeps:
+            yield Stage(("tests/reliability",), "sweeps")
 
     def _stage(self, stage: Stage) -> str:
         command = stage.command()
