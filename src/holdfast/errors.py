@@ -68,6 +68,7 @@ class IntegrityError(HoldfastError):
         path: The damaged file, relative to its store.
         tensor: The damaged tensor, or an empty string when it is not one.
         paths: All damaged files, where the error speaks of several.
+        missing: Whether the file is not there at all.
     """
 
     exit_code = 5
@@ -80,10 +81,12 @@ class IntegrityError(HoldfastError):
         path: str = "",
         tensor: str = "",
         paths: tuple[str, ...] = (),
+        missing: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.path = path
         self.tensor = tensor
+        self.missing = missing
         self.paths = paths or ((path,) if path else ())
 
 

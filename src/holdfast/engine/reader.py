@@ -24,7 +24,6 @@ from holdfast.storage.openfiles import OpenFile
 
 __all__ = [
     "Located",
-    "MissingFileError",
     "Progress",
     "header_of",
     "index_error",
@@ -36,10 +35,6 @@ __all__ = [
     "read_tensors",
     "stored_item",
 ]
-
-
-class MissingFileError(IntegrityError):
-    """A file that a manifest names is not there: it was lost, or rightly taken away since."""
 
 
 def read_manifest(storage: LocalStorage, run: str, checkpoint_id: str) -> Manifest:
@@ -127,8 +122,8 @@ def read_tensors(storage: LocalStorage, wanted: Iterable[tuple[Located, Target]]
             check it only. No two buffers overlap.
 
     Raises:
-        MissingFileError: A file is not there; no buffer was touched.
-        IntegrityError: A tensor is damaged; some buffers are filled by then.
+        IntegrityError: A file is missing, and no buffer was touched; or a tensor is damaged, and
+            some buffers are filled by then.
     """
     work = list(wanted)
     with open_files(storage, {place.path for place, _ in work}) as files:
@@ -165,10 +160,13 @@ def header_of(file: OpenFile, shard: StoredShard) -> Header:
     return decode_header(bytes(data), file_nbytes=file.nbytes, shard=shard.shard, path=file.path)
 
 
-def missing(path: str) -> MissingFileError:
-    """Returns the error for a file that a manifest names and that is not there."""
-    return MissingFileError(
-        f"{path} is missing", hint="use another checkpoint or a mirror", path=path
+def missing(path: str) -> IntegrityError:
+    """Returns the error for a file that a manifest names and that is not there.
+
+    It was lost, or another process has rightly taken it away since the manifest was read.
+    """
+    return IntegrityError(
+        f"{path} is missing", hint="use another checkpoint or a mirror", path=path, missing=True
     )
 
 
@@ -185,7 +183,7 @@ def open_files(storage: LocalStorage, paths: set[str]) -> Iterator[Mapping[str, 
     """Opens shard files, all of them before the first is read.
 
     Raises:
-        MissingFileError: One of them is not there.
+        IntegrityError: One of them is missing.
     """
     with ExitStack() as stack:
         files = {}

@@ -42,10 +42,11 @@ def telling_deleted(place: Place, manifest: Manifest, items: Iterable[str]) -> I
     """
     try:
         yield
-    except reader.MissingFileError:
-        now = place.manifest(manifest.id)
-        for item in items:
-            reader.stored_item(now, item)
+    except IntegrityError as error:
+        if error.missing:
+            now = place.manifest(manifest.id)
+            for item in items:
+                reader.stored_item(now, item)
         raise
 
 
@@ -125,10 +126,10 @@ def _fill(place: Place, wanted: Iterable[tuple[reader.Located, memoryview | Sink
     """Reads into live objects, and says so where a failure leaves them half-way."""
     try:
         reader.read_tensors(place.storage, wanted)
-    except reader.MissingFileError:
-        # Met before anything was read.
-        raise
     except IntegrityError as error:
+        if error.missing:
+            # Met before anything was read.
+            raise
         raise MixedError(
             f"{error.message}; the objects now hold a mixture of old and new values",
             hint="restore another checkpoint into them before going on",
