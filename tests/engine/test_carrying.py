@@ -137,3 +137,32 @@ def test_what_stands_in_the_way_at_the_target_is_replaced(stores, damage):
     carried(source, target, made[1])
     assert load(target, made[1].id) == expected(state(1))
     assert problems(target, reader.read_manifest(target, RUN, made[1].id)) == []
+
+
+def test_a_damaged_index_is_not_carried(stores):
+    source, target, made = stores
+    manifest = made[2]
+    (index,) = [item.index.file for item in manifest.items.values() if item.index]
+    file = source.root / manifest.folder / index
+    content = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(content.replace(b'"head"', b'"haed"'))
+    with pytest.raises(IntegrityError, match=index):
+        carried(source, target, manifest)
+    assert not (target.root / manifest.folder / index).exists()
+    file.write_bytes(content)
+    carried(source, target, manifest)
+    assert (target.root / manifest.folder / index).read_bytes() == content
+
+
+def test_a_shard_that_was_carried_alone_is_offered_to_those_that_follow(stores):
+    source, target, made = stores
+    carried(source, target, made[2])
+    shards = {shard for item in made[2].items.values() for shard in item.shards}
+    for shard in shards:
+        # As after a crash before it had its second name.
+        (target.root / names.shard_path(shard.shard)).unlink()
+    carried(source, target, made[2])
+    for shard in shards:
+        path = target.root / names.shard_path(shard.shard)
+        assert path.samefile(target.root / made[2].folder / shard.file)

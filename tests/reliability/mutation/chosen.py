@@ -162,6 +162,9 @@ EQUIVALENT: Final = {
         "decides whether a shard is begun before it is known, not what it holds: without it saves "
         "are slower"
     ),
+    "engine/carrying.py _bring: recheck: target.link_count(path) == 1": (
+        "a shard that has its second name is offered once more, finds itself there, and stays"
+    ),
 }
 
 
