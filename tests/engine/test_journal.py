@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.engine.journal import Journal, encode_line, parse
+from holdfast.errors import FormatError
 from holdfast.storage import LocalStorage
 from tests.storage.faulty import Recorder
 
@@ -125,6 +126,17 @@ def test_a_torn_tail_longer_than_what_is_read_at_once_is_counted_in_full(journal
     reading = journal.read()
     assert kinds(reading) == ["pin", "torn", "next"]
     assert (reading.records[1]["nbytes"], reading.damage) == (21 + 800_000, ())
+
+
+def test_a_tail_that_no_writer_leaves_is_refused_and_not_read_into_memory(
+    journal, path, monkeypatch
+):
+    monkeypatch.setattr("holdfast.engine.journal.MAX_LINE_NBYTES", 1000)
+    monkeypatch.setattr("holdfast.engine.journal._TAIL_NBYTES", 100)
+    path.write_bytes(b"x" * 100_000)
+    with pytest.raises(FormatError, match="line of more than 1000 bytes"):
+        journal.append(RECORDS[:1], durable=True)
+    assert path.read_bytes() == b"x" * 100_000
 
 
 def test_every_flipped_byte_costs_one_line_and_is_reported(journal, path):
