@@ -1,4 +1,4 @@
-"""What came since the last look: each row once, and all of them again where some were taken back."""
+"""What came since the last look: each row once, and all again where some were taken back."""
 
 from __future__ import annotations
 
