@@ -20,6 +20,7 @@ from holdfast.model import (
     Mode,
     RunInfo,
     RunStatus,
+    SaveTimes,
     StepRow,
     metric_mode,
 )
@@ -155,6 +156,10 @@ class RunReader:
     def decisions_since(self, cursor: Cursor = START) -> Tail[Decision]:
         """Returns what was decided since a cursor, as `steps_since`."""
         return self._place.catalog.decisions_since(self.name, cursor)
+
+    def times_since(self, cursor: Cursor = START) -> Tail[SaveTimes]:
+        """Returns how long its saves took since a cursor, as `steps_since`."""
+        return self._place.catalog.times_since(self.name, cursor)
 
     def decisions(
         self, *, checkpoint_id: str | None = None, step: int | None = None

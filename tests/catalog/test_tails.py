@@ -7,7 +7,7 @@ import pytest
 import holdfast
 from holdfast import when
 from holdfast.catalog import Catalog, Cursor
-from holdfast.model import Decision, RunInfo, StepRow
+from holdfast.model import Decision, RunInfo, SaveTimes, StepRow
 
 
 def row(step, at):
@@ -62,6 +62,16 @@ def test_decisions_are_followed_in_the_same_way(catalog, run):
     first = catalog.decisions_since(run, Cursor())
     catalog.add_decisions(run, decisions[1:])
     assert first.rows + catalog.decisions_since(run, first.cursor).rows == decisions
+
+
+def test_times_of_saves_are_followed_in_the_same_way(catalog, run):
+    times = [SaveTimes(f"run_{n}", n, 10.0 + n, 0.001 * n, 0.1) for n in range(4)]
+    catalog.add_times(run, times[:1])
+    first = catalog.times_since(run, Cursor())
+    catalog.add_times(run, times[1:])
+    assert first.rows + catalog.times_since(run, first.cursor).rows == times
+    catalog.forget_run(run)
+    assert catalog.times_since(run, Cursor()).rows == []
 
 
 def test_a_watcher_sees_each_commit_of_anybody_and_nothing_else(catalog, run):

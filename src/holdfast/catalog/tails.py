@@ -11,10 +11,10 @@ from sqlalchemy import Connection, Row, Table, func, select
 
 from holdfast.catalog.connection import translated
 from holdfast.catalog.opening import Opened
-from holdfast.catalog.rows import decision_of, step_of
-from holdfast.catalog.schema import decisions, steps
+from holdfast.catalog.rows import decision_of, step_of, times_of
+from holdfast.catalog.schema import decisions, steps, times
 from holdfast.catalog.session import Session
-from holdfast.model import Decision, StepRow
+from holdfast.model import Decision, SaveTimes, StepRow
 
 T = TypeVar("T")
 
@@ -118,6 +118,10 @@ class Tails(Session):
     def decisions_since(self, run: str, cursor: Cursor) -> Tail[Decision]:
         """Returns the decisions on a run that were recorded behind a cursor."""
         return self._read(lambda connection: _tail(connection, decisions, run, cursor, decision_of))
+
+    def times_since(self, run: str, cursor: Cursor) -> Tail[SaveTimes]:
+        """Returns how long the saves of a run took that were recorded behind a cursor."""
+        return self._read(lambda connection: _tail(connection, times, run, cursor, times_of))
 
 
 def _tail(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from holdfast.errors import ConfigError
-from holdfast.model import Decision, StepRow
+from holdfast.model import Decision, SaveTimes, StepRow
 from holdfast.reading import START, RunReader
 
 _FEWEST = 4
@@ -125,6 +125,7 @@ class Course:
         self._lock = threading.Lock()
         self._forget_steps()
         self._forget_decisions()
+        self._forget_times()
 
     def _forget_steps(self) -> None:
         self._metrics: dict[str, _Columns] = {}
@@ -135,6 +136,10 @@ class Course:
     def _forget_decisions(self) -> None:
         self._decisions: list[Decision] = []
         self._decisions_read = START
+
+    def _forget_times(self) -> None:
+        self._times: list[SaveTimes] = []
+        self._times_read = START
 
     def refresh(self) -> bool:
         """Reads what came since the last time; returns whether anything did.
@@ -158,7 +163,13 @@ class Course:
                 self._forget_decisions()
             self._decisions_read = decisions.cursor
             self._decisions += decisions.rows
-            return steps.anew or decisions.anew or bool(steps.rows or decisions.rows)
+            times = self._run.times_since(self._times_read)
+            if times.anew:
+                self._forget_times()
+            self._times_read = times.cursor
+            self._times += times.rows
+            tails = (steps, decisions, times)
+            return any(tail.anew or bool(tail.rows) for tail in tails)
 
     @property
     def name(self) -> str:
@@ -186,6 +197,12 @@ class Course:
         """What was decided, oldest first."""
         with self._lock:
             return list(self._decisions)
+
+    @property
+    def times(self) -> list[SaveTimes]:
+        """How long its saves took, oldest first."""
+        with self._lock:
+            return list(self._times)
 
     def series(self, metric: str) -> Series:
         """Returns the values of a metric as far as they were read; none for one never reported."""
