@@ -346,6 +346,25 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class SaveTimes:
+    """How long a save took.
+
+    Attributes:
+        checkpoint_id: The checkpoint that came of it.
+        step: Its step.
+        at: When it was durable, seconds since the epoch, UTC.
+        stall_s: How long it held up training, in seconds.
+        write_s: How long it took from then until it was durable, in seconds.
+    """
+
+    checkpoint_id: str
+    step: int
+    at: float
+    stall_s: float
+    write_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunFacts:
     """All facts of one run, as its manifests and its journal tell them.
 
@@ -358,6 +377,7 @@ class RunFacts:
         folder_mtime_ns: When its folder changed last, before it was listed.
         pending: Ids that may come or go without the journal or the run's folder changing: saves
             without a manifest yet, and what an open clean-up thins or deletes.
+        times: How long its saves took, oldest first.
     """
 
     run: RunInfo
@@ -367,3 +387,4 @@ class RunFacts:
     journal_nbytes: int = 0
     folder_mtime_ns: int = 0
     pending: tuple[str, ...] = ()
+    times: tuple[SaveTimes, ...] = ()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from holdfast import references
+from holdfast.catalog import Cursor, Tail
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine import names
 from holdfast.errors import ConfigError, NotFoundError
@@ -18,11 +20,13 @@ from holdfast.model import (
     Mode,
     RunInfo,
     RunStatus,
+    SaveTimes,
     StepRow,
     metric_mode,
 )
 
 _ATTEMPTS = 3
+START: Final = Cursor()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,25 @@ class RunReader:
     def steps(self, *, after: int | None = None) -> list[StepRow]:
         """Returns what its calls of `step` reported and decided."""
         return self._place.catalog.steps(self.name, after=after)
+
+    def steps_since(self, cursor: Cursor = START) -> Tail[StepRow]:
+        """Returns what its calls of `step` reported and decided since a cursor.
+
+        A page that shows a running training asks again and again, and is told each row once:
+        ``tail = run.steps_since(tail.cursor)``.
+
+        Args:
+            cursor: Where the last answer ended; left out, the beginning.
+        """
+        return self._place.catalog.steps_since(self.name, cursor)
+
+    def decisions_since(self, cursor: Cursor = START) -> Tail[Decision]:
+        """Returns what was decided since a cursor, as `steps_since`."""
+        return self._place.catalog.decisions_since(self.name, cursor)
+
+    def times_since(self, cursor: Cursor = START) -> Tail[SaveTimes]:
+        """Returns how long its saves took since a cursor, as `steps_since`."""
+        return self._place.catalog.times_since(self.name, cursor)
 
     def decisions(
         self, *, checkpoint_id: str | None = None, step: int | None = None

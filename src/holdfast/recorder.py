@@ -15,7 +15,7 @@ from holdfast.engine.journal import Record
 from holdfast.engine.sealed import encode_numbers
 from holdfast.errors import HoldfastError, NotFoundError
 from holdfast.lifecycle.place import Place
-from holdfast.model import StepRow
+from holdfast.model import SaveTimes, StepRow
 
 _log = logging.getLogger("holdfast")
 
@@ -44,6 +44,7 @@ class StepRecorder:
         # it knows, for tens of milliseconds, whenever many have come to stay.
         self._rows: deque[_Queued] = deque()
         self._reports: list[tuple[str, Mapping[str, float]]] = []
+        self._times: list[SaveTimes] = []
         self._lock = threading.Lock()
         self._failing = False
 
@@ -56,6 +57,10 @@ class StepRecorder:
     def report(self, checkpoint_id: str, metrics: Mapping[str, float]) -> None:
         """Queues further metrics of a checkpoint that may still be on its way; no I/O."""
         self._reports.append((checkpoint_id, metrics))
+
+    def took(self, times: SaveTimes) -> None:
+        """Queues how long a save took; no I/O."""
+        self._times.append(times)
 
     def flush_quietly(self) -> None:
         """Writes what is queued; a failure is logged once, and it stays queued."""
@@ -92,19 +97,21 @@ class StepRecorder:
                 rows = self._piece()
                 last = len(rows) == len(self._rows)
                 reports = self._reports[:] if last else []
-                batch = [*_lines(rows, reports), *(records if last else ())]
+                times = self._times[:] if last else []
+                batch = [*_lines(rows, reports, times), *(records if last else ())]
                 if not batch:
                     return 0
                 nbytes = self._place.append(
                     self._run,
                     batch,
                     durable=durable and last,
-                    index=self._telling(rows, reports, index if last else None),
+                    index=self._telling(rows, reports, times, index if last else None),
                 )
                 # More may have been queued meanwhile, behind these.
                 for _ in rows:
                     self._rows.popleft()
                 del self._reports[: len(reports)]
+                del self._times[: len(times)]
                 if last:
                     return nbytes
 
@@ -123,6 +130,7 @@ class StepRecorder:
         self,
         rows: list[_Queued],
         reports: list[tuple[str, Mapping[str, float]]],
+        times: list[SaveTimes],
         index: Callable[[Catalog], object] | None,
     ) -> Callable[[Catalog], object]:
         def tell(catalog: Catalog) -> None:
@@ -134,6 +142,8 @@ class StepRecorder:
                 # One still on its way gets them from the journal when it is catalogued.
                 with contextlib.suppress(NotFoundError):
                     catalog.report(checkpoint_id, metrics)
+            if times:
+                catalog.add_times(self._run, times)
             if index is not None:
                 index(catalog)
 
@@ -145,7 +155,11 @@ def _row(queued: _Queued) -> StepRow:
     return StepRow(step, at, metrics, epoch, saved, reason)
 
 
-def _lines(rows: list[_Queued], reports: list[tuple[str, Mapping[str, float]]]) -> list[Record]:
+def _lines(
+    rows: list[_Queued],
+    reports: list[tuple[str, Mapping[str, float]]],
+    times: list[SaveTimes],
+) -> list[Record]:
     lines: list[Record] = []
     if rows:
         lines.append({"t": "steps", "at": rows[-1][1], "rows": rows})
@@ -153,4 +167,7 @@ def _lines(rows: list[_Queued], reports: list[tuple[str, Mapping[str, float]]]) 
         {"t": "report", "id": checkpoint_id, "metrics": encode_numbers(metrics)}
         for checkpoint_id, metrics in reports
     )
+    if times:
+        took = [(one.checkpoint_id, one.step, one.at, one.stall_s, one.write_s) for one in times]
+        lines.append({"t": "took", "at": times[-1].at, "rows": took})
     return lines

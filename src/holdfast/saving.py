@@ -26,11 +26,11 @@ from holdfast.errors import FormatError, HoldfastError, IntegrityError, NotFound
 from holdfast.lifecycle.history import RunHistory
 from holdfast.lifecycle.place import Place
 from holdfast.mirrored import MirroredRuns
-from holdfast.model import CheckpointRecord, Decision, Plan
+from holdfast.model import CheckpointRecord, Decision, Plan, SaveTimes
 from holdfast.policy.retention import KeepPolicy
 from holdfast.recorder import StepRecorder
 from holdfast.retaining import Retention
-from holdfast.watching import Counters, SaveWatch
+from holdfast.watching import Counters, SaveWatch, Timing
 
 _log = logging.getLogger("holdfast")
 
@@ -153,6 +153,7 @@ class Saver:
         """
         snapshot = self.copier.take(capture, late=late, step=draft.step)
         copied = time.perf_counter()
+        timing = self._timing(draft.id, draft.step)
 
         def work() -> Checkpoint:
             self.watch.begin(draft.step, snapshot.nbytes)
@@ -161,6 +162,7 @@ class Saver:
             finally:
                 snapshot.release()
             self.counters.writes_s.append(time.perf_counter() - copied)
+            timing.wrote(self.counters.writes_s[-1])
             return checkpoint
 
         def settle(error: HoldfastError | None) -> None:
@@ -191,7 +193,14 @@ class Saver:
         if self.copier.is_too_large(snapshot.nbytes):
             self._wait_in_place(snapshot)
         self.counters.stalls_s.append(time.perf_counter() - started)
+        timing.stalled(self.counters.stalls_s[-1])
         return job.pending
+
+    def _timing(self, checkpoint_id: str, step: int) -> Timing:
+        def took(stall_s: float, write_s: float) -> None:
+            self._recorder.took(SaveTimes(checkpoint_id, step, time.time(), stall_s, write_s))
+
+        return Timing(took)
 
     def _wait_in_place(self, snapshot: Snapshot) -> None:
         """Waits until what is written from live memory is written, and may change again."""

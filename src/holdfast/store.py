@@ -13,6 +13,7 @@ from typing import Any, Literal
 from holdfast import keep as keep_policies
 from holdfast import references, when
 from holdfast.adopting import adopt
+from holdfast.catalog import Watcher
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine.background import Backlog
 from holdfast.errors import ConfigError
@@ -241,6 +242,7 @@ class Store(Upkeep):
         where: str | None = None,
         order_by: str = "-created_at",
         limit: int | None = None,
+        offset: int = 0,
     ) -> list[Checkpoint]:
         """Returns checkpoints, newest first.
 
@@ -249,6 +251,7 @@ class Store(Upkeep):
             where: A filter: ``"loss < 0.3 and step >= 100 and tag = prod"``.
             order_by: A field or metric, with ``-`` in front for descending.
             limit: How many at most.
+            offset: How many are passed over before them.
 
         Raises:
             ConfigError: The filter cannot be read.
@@ -256,8 +259,24 @@ class Store(Upkeep):
         """
         if run is not None:
             require_run(self._place, run)
-        found = self._place.catalog.checkpoints(run, where=where, order_by=order_by, limit=limit)
+        found = self._place.catalog.checkpoints(
+            run, where=where, order_by=order_by, limit=limit, offset=offset
+        )
         return [Checkpoint(self._place, record) for record in found]
+
+    def count(self, run: str | None = None, *, where: str | None = None) -> int:
+        """Returns how many checkpoints there are; arguments and errors as `checkpoints`."""
+        if run is not None:
+            require_run(self._place, run)
+        return self._place.catalog.count(run, where=where)
+
+    def watcher(self) -> Watcher:
+        """Returns what tells in microseconds whether anything in the store changed.
+
+        For whoever shows a store as it changes: ``watcher.version()`` is another text after every
+        commit of any process. Close it before the store.
+        """
+        return self._place.catalog.watcher()
 
     def get(self, reference: str) -> Checkpoint:
         """Returns the checkpoint that a reference chooses.

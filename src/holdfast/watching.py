@@ -59,6 +59,37 @@ class Counters:
         return statistics.median(self.writes_s) if self.writes_s else None
 
 
+class Timing:
+    """How long one save takes: two threads know a part of it each, in any order.
+
+    Args:
+        tell: Told the seconds that training was held up and those until it was durable, once
+            both are known.
+    """
+
+    def __init__(self, tell: Callable[[float, float], object]) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self._stall_s: float | None = None
+        self._write_s: float | None = None
+
+    def stalled(self, seconds: float) -> None:
+        """Takes down how long training was held up."""
+        with self._lock:
+            self._stall_s = seconds
+            self._settle()
+
+    def wrote(self, seconds: float) -> None:
+        """Takes down how long it took from then until it was durable."""
+        with self._lock:
+            self._write_s = seconds
+            self._settle()
+
+    def _settle(self) -> None:
+        if self._stall_s is not None and self._write_s is not None:
+            self._tell(self._stall_s, self._write_s)
+
+
 class SaveWatch:
     """The save under way: what it does, and since when.
 

@@ -9,11 +9,12 @@ from holdfast.catalog.connection import IN_MEMORY, shown, target_of
 from holdfast.catalog.opening import open_file, open_in_memory, open_postgres, open_snapshot
 from holdfast.catalog.queries import Queries
 from holdfast.catalog.snapshot import signature
+from holdfast.catalog.tails import Tails
 from holdfast.catalog.timeline import Timeline
 from holdfast.catalog.writes import Writes
 
 
-class Catalog(Queries, Timeline, Writes):
+class Catalog(Queries, Timeline, Tails, Writes):
     """An open catalog: look-ups (`Queries`, `Timeline`) and what it is told (`Writes`).
 
     It holds no fact alone. When `state` is not ``ok`` after opening, its rows are missing, and

@@ -16,6 +16,7 @@ from holdfast.model import (
     CheckpointRecord,
     Decision,
     RunInfo,
+    SaveTimes,
     StepRow,
     reason_code,
 )
@@ -237,6 +238,16 @@ def decision_values(run: str, decision: Decision) -> Values:
         decision.step,
         decision.checkpoint_id,
     )
+
+
+def times_values(run: str, times: SaveTimes) -> Values:
+    """Returns a row in ``times``, without its number."""
+    return run, times.checkpoint_id, times.step, times.at, times.stall_s, times.write_s
+
+
+def times_of(row: Row[Any]) -> SaveTimes:
+    """Returns what a row of ``times`` holds."""
+    return SaveTimes(row.checkpoint, row.step, row.at, row.stall_s, row.write_s)
 
 
 def decision_of(row: Row[Any]) -> Decision:

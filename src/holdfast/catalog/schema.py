@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 #: Raised by one with every change of a table or of the JSON documents inside.
-SCHEMA_VERSION = "2"
+SCHEMA_VERSION = "3"
 PREFIX = "holdfast_"
 
 # Bytewise order on both databases: names sort and compare the same wherever a store is indexed.
@@ -221,6 +221,19 @@ Index(
     postgresql_where=text("checkpoint IS NOT NULL"),
 )
 
+times = Table(
+    f"{PREFIX}times",
+    metadata,
+    Column("sequence", _Sequence, primary_key=True),
+    Column("run", _Name, nullable=False),
+    Column("checkpoint", _Name, nullable=False),
+    Column("step", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("stall_s", Double, nullable=False),
+    Column("write_s", Double, nullable=False),
+)
+Index(f"{PREFIX}times_of_run", times.c.run, times.c.sequence)
+
 #: What belongs to one run and goes with it, with the column that names the run. Holdings and totals
 #: go with it, too, but other runs' totals change with them (`holdfast.catalog.shares`).
 OF_RUN = (
@@ -233,4 +246,5 @@ OF_RUN = (
     (metric_names, metric_names.c.run),
     (steps, steps.c.run),
     (decisions, decisions.c.run),
+    (times, times.c.run),
 )

@@ -22,6 +22,7 @@ from holdfast.catalog.rows import (
     score_values,
     step_values,
     tag_values,
+    times_values,
 )
 from holdfast.catalog.session import Session
 from holdfast.errors import NotFoundError
@@ -33,6 +34,7 @@ from holdfast.model import (
     RunFacts,
     RunInfo,
     RunStatus,
+    SaveTimes,
     StepRow,
 )
 
@@ -113,6 +115,11 @@ class Writes(Session):
         """Appends decisions to a run's, in the order given."""
         with self._writing() as connection:
             _ADD_DECISION.many(connection, (decision_values(run, one) for one in decisions))
+
+    def add_times(self, run: str, times: Iterable[SaveTimes]) -> None:
+        """Appends to a run how long its saves took, in the order given."""
+        with self._writing() as connection:
+            _ADD_TIMES.many(connection, (times_values(run, one) for one in times))
 
     def void_steps(self, run: str, after_step: int, *, before_at: float) -> int:
         """Removes the steps that a resume takes back, so that histories show the replay alone.
@@ -203,6 +210,7 @@ class Writes(Session):
                 shares.meet_others(connection, run, coming=True)
             self.add_steps(run, facts.steps)
             self.add_decisions(run, facts.decisions)
+            self.add_times(run, facts.times)
             named = (record.info.metrics for record in facts.checkpoints)
             _ADD_NAME.many(connection, name_values(run, named))
             for checkpoint_id in facts.pending:
@@ -340,6 +348,7 @@ _ADD_SCORE = inserting(schema.scores)
 _ADD_TAG = inserting(schema.tags)
 _ADD_STEP = inserting(schema.steps)
 _ADD_DECISION = inserting(schema.decisions)
+_ADD_TIMES = inserting(schema.times)
 _ADD_NAME = inserting(schema.metric_names, "ignore")
 _MARK_PENDING = inserting(schema.pending, "update")
 _FILL_SYNC = inserting(schema.sync, "update")

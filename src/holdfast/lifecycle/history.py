@@ -29,6 +29,7 @@ from holdfast.model import (
     Mode,
     RunInfo,
     RunStatus,
+    SaveTimes,
     StepRow,
 )
 
@@ -69,6 +70,7 @@ class RunHistory:
         saves: Checkpoint id to what its save noted, in order; failed and deleted ones included.
         steps: Rows of `Run.step` that count: those before a resume and past its step are void.
         decisions: What was decided about saves and checkpoints, in order.
+        times: How long saves took, in order.
         pinned: Ids of pinned checkpoints.
         tags: Checkpoint id to its tags.
         damaged: Checkpoint id to why a verification called it damaged.
@@ -89,6 +91,7 @@ class RunHistory:
         self.saves: dict[str, SaveNote] = {}
         self.steps: list[StepRow] = []
         self.decisions: list[Decision] = []
+        self.times: list[SaveTimes] = []
         self.pinned: set[str] = set()
         self.tags: dict[str, set[str]] = {}
         self.damaged: dict[str, str] = {}
@@ -253,6 +256,11 @@ class RunHistory:
         self.reports.setdefault(checkpoint_id, {}).update(values)
         self._reconsider(checkpoint_id)
 
+    def _took(self, record: Record) -> None:
+        for named, step, at, *seconds in typed(record["rows"], list):
+            (checkpoint_id,), (stall, write) = ids_in([named]), map(moment, seconds)
+            self.times.append(SaveTimes(checkpoint_id, size(step), moment(at), stall, write))
+
     def _pin(self, record: Record) -> None:
         self.pinned.add(id_of(record))
 
@@ -360,6 +368,7 @@ _APPLY: Mapping[str, Callable[[RunHistory, Mapping[str, Any]], None]] = {
     "save": RunHistory._save,
     "failed": RunHistory._failed,
     "report": RunHistory._report,
+    "took": RunHistory._took,
     "pin": RunHistory._pin,
     "unpin": RunHistory._unpin,
     "tag": RunHistory._tag,

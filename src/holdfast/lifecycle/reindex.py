@@ -50,6 +50,7 @@ def gather(place: Place, run: str, history: RunHistory | None = None) -> RunFact
         run=info,
         checkpoints=tuple(checkpoints),
         steps=tuple(history.steps),
+        times=tuple(history.times),
         decisions=_that_came_true(history, checkpoints),
         journal_nbytes=history.nbytes,
         folder_mtime_ns=modified,

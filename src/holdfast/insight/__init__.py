@@ -1,0 +1,21 @@
+"""What people want to see of a store, gathered once for all who show it.
+
+Terminal, pictures and pages show the same numbers; they come from here. Everything is read through
+the public names, nothing is written, and what was read once is not read again.
+"""
+
+from holdfast.insight.alerts import Alert
+from holdfast.insight.course import Course, Series
+from holdfast.insight.marks import Mark, marks_of
+from holdfast.insight.overview import Overview, RunSummary, StoreSummary
+
+__all__ = [
+    "Alert",
+    "Course",
+    "Mark",
+    "Overview",
+    "RunSummary",
+    "Series",
+    "StoreSummary",
+    "marks_of",
+]

@@ -1,0 +1,105 @@
+"""A store on show: what happens in it is seen, and it may come, go and be damaged meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+
+import numpy as np
+import pytest
+
+import holdfast
+from holdfast import FormatError, NotFoundError, keep, when
+from holdfast.dashboard.site import Site
+
+#: Far beyond what a change takes to be seen; only a hang comes to it.
+PATIENCE_S = 30
+
+
+def watching(site, during):
+    """Runs what looks at a site that is followed."""
+
+    async def follow():
+        async with site.followed():
+            return await asyncio.wait_for(during(site), PATIENCE_S)
+
+    return asyncio.run(follow())
+
+
+async def until(site, holds):
+    """Waits until something holds of a site."""
+    seen = -1
+    while not holds():
+        seen = await site.changed(seen) if seen >= 0 else site.version
+
+
+def make(place, steps=2):
+    with holdfast.open(place) as store, store.run("run", save=when.never(), keep=keep.all()) as run:
+        run.attach(model={"w": np.zeros(4)})
+        for step in range(steps):
+            run.save(step, {"loss": 1.0 / (step + 1)}).wait()
+
+
+def test_what_another_opening_commits_is_seen(tmp_path):
+    make(tmp_path / "store")
+
+    async def during(site):
+        assert site.state.standing == "ok"
+        seen = site.version
+        with holdfast.open(tmp_path / "store") as store:
+            store.latest("run").tag("prod")
+        await site.changed(seen)
+        assert site.store.latest("run").tags == ("prod",)
+        return site.overview.summary()
+
+    assert watching(Site(str(tmp_path / "store")), during).checkpoints == 2
+
+
+def test_looking_makes_nothing_and_a_store_that_comes_is_shown(tmp_path):
+    place = tmp_path / "store"
+
+    async def during(site):
+        assert site.state.standing == "missing"
+        with pytest.raises(NotFoundError, match="no store at"):
+            _ = site.store
+        assert not place.exists()
+        make(place)
+        await until(site, lambda: site.state.standing == "ok")
+        assert len(site.store.checkpoints()) == 2
+
+    watching(Site(str(place)), during)
+
+
+def test_a_store_that_vanishes_is_missed_and_found_again(tmp_path):
+    make(tmp_path / "store")
+
+    async def during(site):
+        (tmp_path / "store").rename(tmp_path / "away")
+        await until(site, lambda: site.state.standing == "missing")
+        (tmp_path / "away").rename(tmp_path / "store")
+        await until(site, lambda: site.state.standing == "ok")
+        assert len(site.store.checkpoints()) == 2
+        # Another store in its place is another store.
+        shutil.rmtree(tmp_path / "store")
+        make(tmp_path / "store", steps=3)
+        await until(site, lambda: site.state.standing == "ok" and site.store.count() == 3)
+
+    watching(Site(str(tmp_path / "store")), during)
+
+
+def test_a_store_that_cannot_be_opened_says_why(tmp_path):
+    make(tmp_path / "store")
+    file = tmp_path / "store" / "holdfast.json"
+    file.chmod(0o644)
+    whole = file.read_bytes()
+    file.write_bytes(b"{}")
+
+    async def during(site):
+        assert site.state.standing == "unreadable"
+        assert "holdfast.json" in site.state.text
+        with pytest.raises(FormatError, match=r"holdfast.json"):
+            _ = site.overview
+        file.write_bytes(whole)
+        await until(site, lambda: site.state.standing == "ok")
+
+    watching(Site(str(tmp_path / "store")), during)
