@@ -1,7 +1,6 @@
 """Pages of checkpoints: together they are the list, whatever is saved or deleted in between."""
 
 import math
-import shutil
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +9,7 @@ from hypothesis import strategies as st
 import holdfast
 from holdfast import ConfigError, keep, when
 from holdfast.dashboard.api.listing import Question, page, rows
-from tests.dashboard.asking import asking, train
+from tests.dashboard.asking import asking, copied, train
 
 ORDERS = ("-created_at", "created_at", "step", "-step", "id", "-nbytes", "epoch", "loss", "-loss")
 
@@ -32,7 +31,7 @@ def original(tmp_path_factory):
 
 @pytest.fixture
 def place(original, tmp_path):
-    return shutil.copytree(original, tmp_path / "store")
+    return copied(original, tmp_path / "store")
 
 
 def listed(store, question, limit, between=lambda number: None):
@@ -72,7 +71,7 @@ def test_all_pages_together_are_the_list(original, order_by, limit):
 def test_what_was_there_all_along_is_listed_once_and_what_came_later_is_not(
     original, tmp_path_factory, order_by, limit, deeds
 ):
-    place = shutil.copytree(original, tmp_path_factory.mktemp("pages") / "store")
+    place = copied(original, tmp_path_factory.mktemp("pages") / "store")
     with holdfast.open(place) as store:
         before = [one.id for one in store.checkpoints(order_by=order_by)]
         gone = set()

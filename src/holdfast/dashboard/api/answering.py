@@ -68,14 +68,17 @@ async def answer(site: Site, question: Callable[[], BaseModel], *, status: int =
 
 
 def run_named(run: str) -> str:
-    """Returns the name of a run out of a path, where ``+`` stands for ``/``, as on disk."""
-    return run.replace("+", "/")
+    """Returns the name of a run out of an address, where ``+`` stands for ``/``, as on disk.
+
+    In a query ``+`` reads as a space, which no name holds.
+    """
+    return run.replace(" ", "/").replace("+", "/")
 
 
 def reference_of(text: str) -> str:
-    """Returns a reference out of a path: an id as it is, ``study+trial-7@best`` with its slash."""
+    """Returns a reference out of an address: ``study+trial-7@best`` with its slash, or an id."""
     run, at, rest = text.partition("@")
-    return f"{run_named(run)}@{rest}" if at else text
+    return f"{run_named(run)}@{rest}" if at else text.replace(" ", "+")
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from holdfast.dashboard.api import models
-from holdfast.dashboard.api.answering import ERRORS, There, answer, run_named
+from holdfast.dashboard.api.answering import ERRORS, There, answer, reference_of, run_named
 from holdfast.errors import ConfigError, NotFoundError
 from holdfast.insight import Course, marks_of
 from holdfast.model import Decision, Fate
@@ -83,12 +83,13 @@ async def list_decisions(
     ] = None,
 ) -> Response:
     """List what was decided, newest first."""
+    asked = checkpoint and reference_of(checkpoint)
 
     def matches(decision: Decision) -> bool:
         return (
             fate in (None, decision.fate)
             and step in (None, decision.step)
-            and checkpoint in (None, decision.checkpoint_id)
+            and asked in (None, decision.checkpoint_id)
         )
 
     def found() -> models.DecisionPage:
