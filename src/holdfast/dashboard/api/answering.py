@@ -34,21 +34,7 @@ def shown(request: Request) -> Site:
     return site
 
 
-def there(request: Request) -> Site:
-    """Returns the store on show.
-
-    Raises:
-        RefusedError: It is not there, or cannot be read now.
-    """
-    site = shown(request)
-    if site.state.standing != "ok":
-        raise RefusedError(away(site.state.text, site.state.hint))
-    return site
-
-
-#: A site whose store can be asked.
-There = Annotated[Site, Depends(there)]
-#: A site that may have no store now.
+#: The store on show. Asking a store that is away is an error that `add_handlers` knows.
 Shown = Annotated[Site, Depends(shown)]
 
 
