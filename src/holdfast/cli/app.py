@@ -15,6 +15,7 @@ from holdfast.cli import (
     listing,
     marking,
     mirroring,
+    picturing,
     pruning,
     transfer,
 )
@@ -34,7 +35,8 @@ app = typer.Typer(
 )
 
 _THEMES = (
-    listing, inspecting, explaining, pruning, checking, certifying, mirroring, marking, transfer,
+    listing, inspecting, explaining, picturing, pruning, checking, certifying, mirroring, marking,
+    transfer,
 )  # fmt: skip
 
 for theme in _THEMES:

@@ -8,7 +8,7 @@ from holdfast.insight.alerts import Alert
 from holdfast.insight.course import Course, Series
 from holdfast.insight.detail import MetricDetail, RunDetail, detail_of, metrics_in_order
 from holdfast.insight.lines import Line, line_of
-from holdfast.insight.marks import Mark, marks_of
+from holdfast.insight.marks import Mark, MarkFate, marks_of
 from holdfast.insight.overview import Overview, RunSummary, StoreSummary
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Course",
     "Line",
     "Mark",
+    "MarkFate",
     "MetricDetail",
     "Overview",
     "RunDetail",

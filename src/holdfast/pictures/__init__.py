@@ -4,6 +4,6 @@ What draws (matplotlib, jinja2) is imported when something is drawn.
 """
 
 from holdfast.pictures.drawing import FORMATS, Format, chart
-from holdfast.pictures.report import report
+from holdfast.pictures.reporting import report
 
 __all__ = ["FORMATS", "Format", "chart", "report"]

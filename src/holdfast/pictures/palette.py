@@ -1,7 +1,8 @@
 """The colours of a chart, for light and dark paper.
 
-The marks' colours are those of Okabe and Ito (Color Universal Design, 2008), which people tell apart
-whatever colours they see; on dark paper they are lighter. Each mark has a shape of its own besides.
+The marks' colours are those of Okabe and Ito (Color Universal Design, 2008), which people tell
+apart whatever colours they see; on dark paper they are lighter. Each mark has a shape of its own
+besides.
 """
 
 from __future__ import annotations

@@ -49,13 +49,13 @@ def rendered(
         ConfigError: matplotlib is not installed.
     """
     installed("matplotlib", wanted_by="a chart")
-    import matplotlib
+    import matplotlib as mpl
 
     buffer = io.BytesIO()
-    with _settings, matplotlib.rc_context():
+    with _settings, mpl.rc_context():
         # A matplotlibrc of the user's would make it another picture.
-        matplotlib.rcdefaults()
-        settings: Any = matplotlib.rcParams
+        mpl.rcdefaults()
+        settings: Any = mpl.rcParams
         settings.update(style)
         # Names come from runs: a dollar sign in one does not begin a formula.
         settings["text.parse_math"] = False
