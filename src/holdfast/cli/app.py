@@ -18,6 +18,7 @@ from holdfast.cli import (
     picturing,
     pruning,
     transfer,
+    watching,
 )
 from holdfast.cli.command import (
     JsonOption,
@@ -35,8 +36,8 @@ app = typer.Typer(
 )
 
 _THEMES = (
-    listing, inspecting, explaining, picturing, pruning, checking, certifying, mirroring, marking,
-    transfer,
+    listing, watching, inspecting, explaining, picturing, pruning, checking, certifying,
+    mirroring, marking, transfer,
 )  # fmt: skip
 
 for theme in _THEMES:

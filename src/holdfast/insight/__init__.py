@@ -10,6 +10,7 @@ from holdfast.insight.detail import MetricDetail, RunDetail, detail_of, metrics_
 from holdfast.insight.lines import Line, line_of
 from holdfast.insight.marks import Mark, MarkFate, marks_of
 from holdfast.insight.overview import Overview, RunSummary, StoreSummary
+from holdfast.insight.watching import StoreWatch
 
 __all__ = [
     "Alert",
@@ -23,6 +24,7 @@ __all__ = [
     "RunSummary",
     "Series",
     "StoreSummary",
+    "StoreWatch",
     "detail_of",
     "line_of",
     "marks_of",
