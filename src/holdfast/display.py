@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from holdfast.model import CheckpointInfo, CheckpointRecord, RunInfo
-from holdfast.readable import count, moment, nbytes_text, number
+from holdfast.readable import count, moment, nbytes_text, number, printable
 
 #: Rows of a table at most: what stands in a notebook is looked at, not searched.
 MOST_ROWS = 10
@@ -75,17 +75,17 @@ def store_html(
 
 def unreadable_html(plain: str, problem: str) -> str:
     """Returns what stands for an object that cannot be read any more."""
-    return f"<div><code>{escape(plain)}</code><div>{escape(problem)}</div></div>"
+    return f"<div><code>{_text(plain)}</code><div>{_text(problem)}</div></div>"
 
 
 def _titled(kind: str, name: str, body: str) -> str:
-    return f"<div><div>{kind} <strong>{escape(name)}</strong></div>{body}</div>"
+    return f"<div><div>{kind} <strong>{_text(name)}</strong></div>{body}</div>"
 
 
 def _facts(pairs: Iterable[tuple[str, str]]) -> str:
     rows = "".join(
-        f'<tr><th style="{_CELL};font-weight:normal;opacity:0.7">{escape(name)}</th>'
-        f'<td style="{_CELL}">{escape(value)}</td></tr>'
+        f'<tr><th style="{_CELL};font-weight:normal;opacity:0.7">{_text(name)}</th>'
+        f'<td style="{_CELL}">{_text(value)}</td></tr>'
         for name, value in pairs
         if value
     )
@@ -96,14 +96,18 @@ def _table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     if not rows:
         return ""
     head = "".join(
-        f'<th style="{_CELL};font-weight:normal;opacity:0.7">{escape(title)}</th>'
+        f'<th style="{_CELL};font-weight:normal;opacity:0.7">{_text(title)}</th>'
         for title in titles
     )
     body = "".join(
-        "<tr>" + "".join(f'<td style="{_CELL}">{escape(cell)}</td>' for cell in row) + "</tr>"
+        "<tr>" + "".join(f'<td style="{_CELL}">{_text(cell)}</td>' for cell in row) + "</tr>"
         for row in rows
     )
     return f'<table style="{_FRAME}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _text(text: str) -> str:
+    return escape(printable(text))
 
 
 def _rest(left_out: int) -> str:

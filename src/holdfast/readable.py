@@ -78,6 +78,23 @@ def metrics_text(metrics: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {number(value)}" for name, value in metrics.items())
 
 
+def printable(text: str, *, lines: bool = False) -> str:
+    """Returns text from a store with control characters escaped: it must drive no terminal.
+
+    What is not printable in Unicode is escaped, too: marks that turn the direction of writing, and
+    characters that cannot be seen.
+
+    Args:
+        text: The text.
+        lines: Whether it may have several lines; else a line feed is escaped like the others, so
+            that no value looks like a line of its own.
+    """
+    return "".join(
+        char if char.isprintable() or (lines and char == "\n") else ascii(char)[1:-1]
+        for char in text
+    )
+
+
 def shortened(text: str, most: int) -> str:
     """Returns a text of at most so many characters; its middle gives way to ``…``."""
     if len(text) <= most:

@@ -14,6 +14,7 @@ from holdfast.readable import (
     moment,
     nbytes_text,
     number,
+    printable,
     seconds_text,
 )
 
@@ -40,23 +41,6 @@ _MANY = 12
 def iso(at: float) -> str:
     """Returns a time as ISO 8601 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
-
-
-def printable(text: str, *, lines: bool = False) -> str:
-    """Returns text from a store with control characters escaped: it must not drive a terminal.
-
-    What is not printable in Unicode is escaped, too: marks that turn the direction of writing, and
-    characters that cannot be seen.
-
-    Args:
-        text: The text.
-        lines: Whether it may have several lines; else a line feed is escaped like the others, so
-            that no value looks like a line of its own.
-    """
-    return "".join(
-        char if char.isprintable() or (lines and char == "\n") else ascii(char)[1:-1]
-        for char in text
-    )
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -13,7 +14,7 @@ from holdfast.store import Store
 
 T = TypeVar("T")
 
-_STORE_FILE = "holdfast.json"
+_STORE_FILE, _RUNS = "holdfast.json", "runs"
 
 
 class StoreWatch(Generic[T]):
@@ -42,7 +43,7 @@ class StoreWatch(Generic[T]):
         self._store: Store | None = None
         self._watcher: Watcher | None = None
         self._overview: Overview | None = None
-        self._identity: tuple[int, ...] | None = None
+        self._identity: tuple[int, ...] = ()
         self._version: str | None = None
 
     def first(self) -> None:
@@ -104,10 +105,10 @@ class StoreWatch(Generic[T]):
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """Returns what tells a store from another one in its place, or from none."""
-    try:
-        found = (path / _STORE_FILE).stat()
-    except FileNotFoundError:
-        # Some stores have none, and are read all the same; what is no folder has no runs either.
-        return ((path / "runs").stat().st_ino,)
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    """Returns what tells a store from another one in its place; nothing where there is none."""
+    # Some stores have no such file, and are read all the same.
+    for name in (_STORE_FILE, _RUNS):
+        with contextlib.suppress(OSError):
+            found = (path / name).stat()
+            return (found.st_ino, found.st_mtime_ns) if name == _STORE_FILE else (found.st_ino,)
+    return ()

@@ -30,6 +30,7 @@ _SMALLEST, _LARGEST = 300, 8000
 #: Points of a line per pixel of its width: more cannot be told apart.
 _POINTS_PER_PIXEL = 2
 _MAIN, _SMALL, _AROUND = 330, 170, 90
+_TINY, _HUGE = 1e-150, 1e150
 _STYLE: Final[Mapping[str, Any]] = {
     "font.family": ["sans-serif"],
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial"],
@@ -128,7 +129,7 @@ def _picture(
                 hint=f"metrics that it reported: {', '.join(known) or 'none'}",
                 nearest=tuple(get_close_matches(name, known, n=3)),
             )
-    lines = {name: line_of(course.series(name), most) for name in chosen}
+    lines = {name: _drawable(line_of(course.series(name), most)) for name in chosen}
     if log:
         lines = {name: _positive(line) for name, line in lines.items()}
         bare = [name for name, line in lines.items() if not line.drawn]
@@ -139,6 +140,16 @@ def _picture(
             )
     left_out = 0 if asked else len(known) - len(chosen)
     return Picture(info, course.steps, lines, left_out, marks_of(run, course))
+
+
+def _drawable(line: Line) -> Line:
+    """Returns a line without the values at the ends of what a float can be, as if they were none.
+
+    The span of two of them, or its inverse, is no float any more.
+    """
+    size = np.abs(line.values)
+    values = np.where(size < _TINY, 0.0, line.values)
+    return Line(line.steps, np.where(size > _HUGE, np.nan, values))
 
 
 def _positive(line: Line) -> Line:
@@ -154,7 +165,13 @@ def _figure(
     others = names[1:]
     across = min(3 if width >= 900 else 2 if width >= 560 else 1, max(len(others), 1))
     rows = math.ceil(len(others) / across)
-    tall = height or _AROUND + _MAIN + rows * _SMALL
+    panels = _MAIN + rows * _SMALL
+    tall = height or _AROUND + panels
+    if tall < _AROUND + panels // 3:
+        raise ConfigError(
+            f"{count(len(names), 'panel')} do not fit into {tall} pixels of height",
+            hint=f"{_AROUND + panels // 3} are enough, or choose fewer metrics",
+        )
     figure = Figure(figsize=(width / DPI, tall / DPI), dpi=DPI, facecolor=palette.paper)
     grid = figure.add_gridspec(1 + rows, across, height_ratios=[_MAIN, *[_SMALL] * rows])
     letters = width // 9

@@ -9,7 +9,7 @@ from typing import Final
 
 from holdfast.insight import Mark, MarkFate, RunDetail
 from holdfast.model import CheckpointRecord, reason_code
-from holdfast.readable import count, moment, nbytes_text, number
+from holdfast.readable import count, moment, nbytes_text, number, shortened
 
 #: Rows of a table at most: a page of more is slow, and nobody reads it.
 MOST_ROWS: Final = 500
@@ -17,6 +17,8 @@ MOST_ROWS: Final = 500
 _COLUMNS: Final = 4
 #: Further values of a checkpoint that are shown at once; the others unfold.
 FEW: Final = 6
+#: Characters of a configuration's value.
+_LONGEST: Final = 2000
 
 Pairs = tuple[tuple[str, str], ...]
 
@@ -182,7 +184,6 @@ def flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, 
         path = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{path}.")
-        elif isinstance(value, float):
-            yield path, repr(value)
         else:
-            yield path, value if isinstance(value, str) else repr(value)
+            text = value if isinstance(value, str) else repr(value)
+            yield path, shortened(text, _LONGEST)

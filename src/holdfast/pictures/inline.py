@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from html import escape
 from typing import Final
 
 from holdfast.pictures.palette import Palette
+from holdfast.readable import printable
 
 #: A tag; what stands between tags is text and stays as it is.
 _TAG: Final = re.compile(r"<[a-zA-Z][^<>]*>")
@@ -27,7 +29,6 @@ def inlined(svg: str, palette: Palette, *, name: str, label: str) -> str:
     Returns:
         An ``svg`` element as wide as its place.
     """
-    from html import escape
 
     def owned(tag: re.Match[str]) -> str:
         text = _ID.sub(rf"\g<1>{name}-", tag.group())
@@ -39,5 +40,5 @@ def inlined(svg: str, palette: Palette, *, name: str, label: str) -> str:
     if start is None:
         return ""
     body = _BESIDES.sub("", svg[start.end() :])
-    opening = f'<svg viewBox="{start["box"]}" role="img" aria-label="{escape(label)}">'
+    opening = f'<svg viewBox="{start["box"]}" role="img" aria-label="{escape(printable(label))}">'
     return opening + _TAG.sub(owned, body)

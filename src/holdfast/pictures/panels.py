@@ -10,7 +10,7 @@ import numpy as np
 
 from holdfast.insight import Line, Mark
 from holdfast.pictures.palette import Palette
-from holdfast.readable import shortened
+from holdfast.readable import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -123,7 +123,7 @@ def dress(axes: Axes, title: str, palette: Palette, *, log: bool, room: int) -> 
     """
     from matplotlib.ticker import FuncFormatter, MaxNLocator, ScalarFormatter
 
-    text = shortened(title, room) + (" (log)" if log else "")
+    text = shortened(printable(title), room) + (" (log)" if log else "")
     axes.set_title(text, loc="left", color=palette.ink, fontsize=10.5)
     if log:
         axes.set_yscale("log", nonpositive="mask")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -52,7 +53,9 @@ def rendered(
     import matplotlib as mpl
 
     buffer = io.BytesIO()
-    with _settings, mpl.rc_context():
+    with _settings, mpl.rc_context(), warnings.catch_warnings():
+        # A name in letters that its font does not have is drawn as boxes; a browser has others.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         # A matplotlibrc of the user's would make it another picture.
         mpl.rcdefaults()
         settings: Any = mpl.rcParams

@@ -12,7 +12,7 @@ from holdfast.pictures.drawing import chart
 from holdfast.pictures.inline import inlined
 from holdfast.pictures.palette import DARK, LIGHT
 from holdfast.pictures.rendering import installed
-from holdfast.readable import moment, number
+from holdfast.readable import moment, number, printable
 from holdfast.store import Store
 
 _WIDE, _NARROW = 1040, 400
@@ -34,6 +34,7 @@ def report(store: Store, run: str, *, now: float) -> str:
     """
     installed("jinja2", wanted_by="a report")
     from jinja2 import BaseLoader, Environment, StrictUndefined
+    from markupsafe import Markup
 
     reader = store[run]
     course = Course(reader)
@@ -41,8 +42,16 @@ def report(store: Store, run: str, *, now: float) -> str:
     detail = detail_of(store, course, spark=1, decisions=facts.MOST_ROWS)
     metrics = facts.columns(detail)
     rows, hidden = facts.rows(detail, metrics)
+
+    def inert(value: object) -> object:
+        # What cannot be seen, or turns the direction of writing, is no part of a page.
+        seen = isinstance(value, str) and not isinstance(value, Markup)
+        return printable(str(value), lines=True) if seen else value
+
     # Everything that comes from a run is escaped by this; what is safe says so by itself.
-    page = Environment(loader=BaseLoader(), autoescape=True, undefined=StrictUndefined)
+    page = Environment(
+        loader=BaseLoader(), autoescape=True, undefined=StrictUndefined, finalize=inert
+    )
     return page.from_string(_text("report.html")).render(
         name=run,
         css=_colours() + _text("report.css"),
