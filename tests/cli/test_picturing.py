@@ -35,7 +35,7 @@ def here(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize(("words", "name", "begins"), WRITTEN, ids=lambda words: str(words))
+@pytest.mark.parametrize(("words", "name", "begins"), WRITTEN, ids=str)
 def test_it_writes_one_file_and_says_which(ask, original, here, words, name, begins):
     answer = ask(original, *words)
     assert (answer.code, answer.err) == (0, "")
@@ -92,7 +92,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("words", "code", "advice"), WRONG, ids=lambda words: str(words))
+@pytest.mark.parametrize(("words", "code", "advice"), WRONG, ids=str)
 def test_what_cannot_be_written_is_named_and_leaves_nothing(
     ask, original, here, words, code, advice
 ):

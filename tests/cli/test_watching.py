@@ -55,9 +55,12 @@ def test_a_run_in_detail_tells_why(ask, original):
 
 def broken_off(root):
     """Leaves a run behind that ended with an error."""
-    with pytest.raises(ZeroDivisionError), holdfast.open(root) as store:
-        with store.run("broken", save=when.never()) as run:
-            run.step(0, loss=1 / 0)
+    with (
+        pytest.raises(ZeroDivisionError),
+        holdfast.open(root) as store,
+        store.run("broken", save=when.never()) as run,
+    ):
+        run.step(0, loss=1 / 0)
 
 
 def test_alerts_come_first(ask, root):
@@ -96,6 +99,8 @@ def piped(root):
             [*COMMAND, "-s", str(root), "watch", "--every", "0.05", *words],
             stdout=subprocess.PIPE,
             text=True,
+            # As in a shell: what is not flushed stays in the buffer.
+            env={k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},
         )
         started.append(process)
         return process

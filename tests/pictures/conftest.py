@@ -53,7 +53,7 @@ def hostile(tmp_path_factory):
         ) as run:
             run.attach(model={"w": np.zeros(3)})
             for step in range(3):
-                run.step(step, {ATTACK: 1.0 / (step + 1), "$x^{": float(step), "中文": 1.0 * step})
+                run.step(step, {ATTACK: 1.0 / (step + 1), "$x^{$": float(step), "中文": 1.0 * step})
                 run.save(step, reason=ATTACK, metadata={ATTACK: ATTACK}).wait()
         yield store
 

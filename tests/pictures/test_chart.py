@@ -42,7 +42,7 @@ def test_nobodys_settings_change_the_picture_and_it_changes_nobodys(store):
     import matplotlib as mpl
 
     before = chart(store["study/vit"], "svg")
-    with mpl.rc_context({"lines.linewidth": 9, "svg.hashsalt": "mine", "font.size": 30}):
+    with mpl.rc_context({"axes.ymargin": 0.4, "svg.hashsalt": "mine", "font.size": 30}):
         assert chart(store["study/vit"], "svg") == before
         assert mpl.rcParams["svg.hashsalt"] == "mine"
         assert mpl.rcParams["text.parse_math"] is True
@@ -154,7 +154,7 @@ def test_names_are_drawn_as_they_are_written(hostile):
     svg = chart(hostile["run"], "svg")
     said = texts(svg)
     assert "<script>alert('1')</script>\"&" in said
-    assert "$x^{" in said
+    assert "$x^{$" in said
     assert b"<script" not in svg
     assert size(chart(hostile["run"]))[0] == 1000
 

@@ -151,9 +151,8 @@ def test_a_run_of_another_name_is_not_found(store):
 
 
 def test_a_run_that_did_nothing_has_a_report(tmp_path):
-    with holdfast.open(tmp_path / "store") as store:
-        with store.run("run", save=when.never()):
-            page = Page(report(store, "run", now=NOW))
+    with holdfast.open(tmp_path / "store") as store, store.run("run", save=when.never()):
+        page = Page(report(store, "run", now=NOW))
     assert "no step yet" in page.text
     assert page.text.count("There is none.") == 2
 

@@ -16,7 +16,7 @@ MOST_ROWS: Final = 500
 #: Metrics that have a column of their own.
 _COLUMNS: Final = 4
 #: Further values of a checkpoint that are shown at once; the others unfold.
-FEW: Final = 6
+_FEW: Final = 6
 #: Characters of a configuration's value.
 _LONGEST: Final = 2000
 
@@ -37,7 +37,8 @@ class Row:
         saved: When it was saved.
         reason: Why it was saved.
         why: Why it was kept, thinned or deleted, or how it failed.
-        more: Metadata, and metrics without a column.
+        more: Metadata, and metrics without a column, as many as are read at a glance.
+        folded: The rest of them, nested ones first of all.
     """
 
     id: str
@@ -50,6 +51,7 @@ class Row:
     reason: str
     why: str
     more: Pairs
+    folded: Pairs
 
 
 def columns(detail: RunDetail) -> tuple[str, ...]:
@@ -83,9 +85,12 @@ def _unmarked(detail: RunDetail) -> Iterator[Mark]:
 def _row(mark: Mark, record: CheckpointRecord | None, metrics: Sequence[str]) -> Row:
     info = record.info if record else None
     values = info.metrics if info else {}
-    more = {name: number(value) for name, value in values.items() if name not in metrics}
-    if record is not None:
-        more |= dict(flat(record.metadata))
+    metadata = record.metadata if record else {}
+    nested = {name: value for name, value in metadata.items() if isinstance(value, Mapping)}
+    more = (
+        *((name, number(value)) for name, value in values.items() if name not in metrics),
+        *flat({name: value for name, value in metadata.items() if name not in nested}),
+    )
     notes = (
         *(("best",) if mark.best else ()),
         *(("pinned",) if mark.pinned else ()),
@@ -103,7 +108,8 @@ def _row(mark: Mark, record: CheckpointRecord | None, metrics: Sequence[str]) ->
         moment(mark.at),
         mark.reason,
         mark.why,
-        tuple(more.items()),
+        more[:_FEW],
+        (*more[_FEW:], *flat(nested)),
     )
 
 

@@ -61,7 +61,6 @@ def report(store: Store, run: str, *, now: float) -> str:
         commands=facts.commands(detail, str(store.path)),
         metrics=metrics,
         rows=rows,
-        few=facts.FEW,
         hidden=hidden,
         summary=[
             (m.name, number(m.last), number(m.best), number(m.lowest), number(m.highest), m.points)
