@@ -10,7 +10,8 @@ import pytest
 
 HEAVY = {
     "blake3", "click", "fastapi", "jax", "jinja2", "matplotlib", "nicegui", "numpy", "obstore",
-    "pandas", "psycopg", "pydantic", "rich", "safetensors", "sklearn", "sqlalchemy", "sqlite3", "torch", "typer",
+    "pandas", "psycopg", "pydantic", "rich", "safetensors", "sklearn", "sqlalchemy", "sqlite3",
+    "torch", "typer",
 }  # fmt: skip
 POLICIES = ("when", "keep", "stop", "CheckpointStrategy", "preset", "Moment", "Plan", "Verdict")
 IMPORT_LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)$", re.MULTILINE)
