@@ -26,27 +26,27 @@ def browser():
         browser.close()
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["store", "hostile"])
-def test_a_report_opens_offline_and_fits(browser, request, tmp_path, name, width):
+@pytest.mark.parametrize("name", ["hostile", pytest.param("store", marks=pytest.mark.slow)])
+def test_a_report_opens_offline_and_fits(browser, request, tmp_path, name):
     store = request.getfixturevalue(name)
-    run = store.runs()[-1].name
     file = tmp_path / "report.html"
-    file.write_text(report(store, run, now=0.0), encoding="utf-8")
-    page = browser.new_page(viewport={"width": width, "height": 800})
-    asked, said = [], []
-    page.on("request", lambda made: asked.append(made.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
-    page.goto(file.as_uri())
-    assert asked == [file.as_uri()]
-    assert said == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    shown = [picture.is_visible() for picture in page.locator("figure").all()]
-    assert shown == [width == 1280, width == 390]
-    page.close()
+    file.write_text(report(store, store.runs()[-1].name, now=0.0), encoding="utf-8")
+    for width in (1280, 390):
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        asked, said = [], []
+        page.on("request", lambda made, asked=asked: asked.append(made.url))
+        page.on("console", lambda message, said=said: said.append(message.text))
+        page.on("dialog", lambda dialog, said=said: said.append(dialog.message))
+        page.goto(file.as_uri())
+        assert asked == [file.as_uri()]
+        assert said == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        shown = [picture.is_visible() for picture in page.locator("figure").all()]
+        assert shown == [width == 1280, width == 390]
+        page.close()
 
 
+@pytest.mark.slow
 def test_light_and_dark_are_the_readers_choice(browser, store, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(report(store, "study/vit", now=0.0), encoding="utf-8")

@@ -34,8 +34,8 @@ def size(png: bytes) -> tuple[int, int]:
 
 def test_the_same_run_gives_the_same_bytes(store):
     for format in ("svg", "png"):
-        assert chart(store["study/vit"], format) == chart(store["study/vit"], format)
-    assert chart(store["study/vit"], "svg") != chart(store["study/vit"], "svg", dark=True)
+        first, second = (chart(store["study/vit"], format, width=400) for _ in range(2))
+        assert first == second
 
 
 def test_nobodys_settings_change_the_picture_and_it_changes_nobodys(store):
@@ -175,12 +175,12 @@ def test_any_number_can_be_drawn(tmp_path_factory, values, log, far):
 def test_a_long_run_is_no_larger_picture(tmp_path):
     pytest.importorskip("tsdownsample", reason="the extra 'plots' is not installed")
     with holdfast.open(tmp_path / "store") as store:
-        for name, steps in (("short", 3000), ("long", 12000)):
+        for name, steps in (("short", 1500), ("long", 6000)):
             values = np.random.default_rng(1).normal(size=steps)
             with store.run(name, save=when.never()) as run:
                 for step, value in enumerate(values.tolist()):
                     run.step(step, loss=value)
-        short, long = (chart(store[name], "svg", width=600) for name in ("short", "long"))
+        short, long = (chart(store[name], "svg", width=300) for name in ("short", "long"))
     points = [max(map(len, re.findall(rb'd="([^"]*)"', svg))) for svg in (short, long)]
     assert points[1] < points[0] * 1.2
 

@@ -91,7 +91,8 @@ def _stream(session: Session, view: View, *, every: float) -> None:
 
 
 def _tell(session: Session, view: View) -> None:
-    line = {"at": time.time(), "time": iso(time.time())}
+    now = time.time()
+    line = {"at": now, "time": iso(now)}
     problem = view.watch.problem
     session.out.event({**line, "problem": problem} if problem else {**line, **view.data()})
 
