@@ -20,7 +20,7 @@ WRITTEN = [
     (("plot", "digits-cnn"), "digits-cnn.png", PNG),
     (("plot", "study/trial-7"), "study+trial-7.png", PNG),
     (("plot", "digits-cnn", "--format", "svg"), "digits-cnn.svg", SVG),
-    (("plot", "digits-cnn", "-o", "a.SVG", "--dark", "--log"), "a.SVG", SVG),
+    (("plot", "digits-cnn", "-o", "a.SVG", "--dark", "--log", "-m", "val_loss"), "a.SVG", SVG),
     (("plot", "digits-cnn", "-m", "eval/accuracy", "--width", "400"), "digits-cnn.png", PNG),
     (("report", "study/trial-7"), "study+trial-7.html", HTML),
     (("report", "digits-cnn", "-o", "a b.html"), "a b.html", HTML),
@@ -57,7 +57,9 @@ def test_json_says_what_was_written(ask, original, here):
     assert ask(original, "report", "digits-cnn", "--quiet").out == "digits-cnn.html\n"
 
 
-@pytest.mark.parametrize("words", [("plot", "digits-cnn"), ("report", "digits-cnn")])
+@pytest.mark.parametrize(
+    "words", [("plot", "digits-cnn", "-m", "val_loss"), ("report", "digits-cnn")]
+)
 def test_what_is_there_stays_unless_it_is_forced(ask, original, here, words):
     assert ask(original, *words).code == 0
     file = next(here.iterdir())

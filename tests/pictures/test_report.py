@@ -168,7 +168,7 @@ def test_of_very_many_checkpoints_those_that_are_there_come_first(tmp_path, monk
                 run.save(step).wait()
         text = report(store, "run", now=NOW)
     page = Page(text)
-    assert first.id in text.partition("<h2>Decisions")[0]
+    assert f"<small>{first.id}</small>" in text.partition("<h2>Decisions")[0]
     assert "5 older ones, all of them gone or failed, are not shown." in page.text
     assert "5 newest;" in page.text
     assert "older ones are not shown" in page.text
