@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from holdfast import display
 from holdfast.catalog import Catalog
 from holdfast.engine import names, scanning
 from holdfast.engine.manifest import Manifest
@@ -37,6 +38,10 @@ class Checkpoint:
 
     def __repr__(self) -> str:
         return f"<Checkpoint {self.id} step {self.step}, {self.kind}, {self.reason!r}>"
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        return display.checkpoint_html(self._record)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Checkpoint) and other.id == self.id

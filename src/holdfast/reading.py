@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from holdfast import references
+from holdfast import display, references
 from holdfast.catalog import Cursor, Tail
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine import names
-from holdfast.errors import ConfigError, NotFoundError
+from holdfast.errors import ConfigError, HoldfastError, NotFoundError
 from holdfast.lifecycle.place import Place
 from holdfast.lifecycle.reindex import refresh_run
 from holdfast.model import (
@@ -62,6 +62,15 @@ class RunReader:
 
     def __repr__(self) -> str:
         return f"<Run {self.name}>"
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows; of a run that cannot be read, why not."""
+        try:
+            newest = [c.info for c in self.checkpoints(limit=display.MOST_ROWS)]
+            held = self._place.catalog.count(self.name)
+            return display.run_html(self.info, newest, checkpoints=held)
+        except HoldfastError as error:
+            return display.unreadable_html(repr(self), error.message)
 
     @property
     def info(self) -> RunInfo:

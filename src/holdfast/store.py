@@ -10,13 +10,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from holdfast import display, references, when
 from holdfast import keep as keep_policies
-from holdfast import references, when
 from holdfast.adopting import adopt
 from holdfast.catalog import Watcher
 from holdfast.checkpoint import Checkpoint
 from holdfast.engine.background import Backlog
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, HoldfastError
 from holdfast.follower import FollowingRun
 from holdfast.lifecycle import diffing
 from holdfast.lifecycle.importing import read_foreign
@@ -90,6 +90,18 @@ class Store(Upkeep):
 
     def __repr__(self) -> str:
         return f"<Store {self._place.label}>"
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows; of a store that cannot be read, why not."""
+        try:
+            usage, names = self.usage(), self._place.catalog.run_names()
+            shown = names[: display.MOST_ROWS]
+            runs = [(self[name].info, usage.of(name).checkpoints) for name in shown]
+        except HoldfastError as error:
+            return display.unreadable_html(repr(self), error.message)
+        return display.store_html(
+            self._place.label, runs, total=len(names), stored_nbytes=usage.stored_nbytes
+        )
 
     def __enter__(self) -> Store:
         return self

@@ -36,7 +36,8 @@ def test_an_example_of_the_page_runs(ask, root, tmp_path, monkeypatch, line):
         line = line.replace(name, other)
     words = shlex.split(line)
     asks = words[0] in {"prune", "delete"} and "--yes" not in words
-    answer = ask(root, *words, *(("--yes",) if asks else ()))
+    stays = words[0] == "watch"
+    answer = ask(root, *words, *(("--yes",) if asks else ("--once",) if stays else ()))
     assert answer.code == 0, answer.err
 
 

@@ -17,6 +17,8 @@ SCREENS = [
     ("history", "digits-cnn", "val_loss"),
     ("history", "digits-cnn", "val_loss", "--plot"),
     ("usage", "--budget", "1MB"),
+    ("watch", "--once"),
+    ("watch", "digits-cnn", "--once"),
     ("--help",),
     ("prune", "--help"),
 ]
@@ -120,7 +122,7 @@ def test_every_command_has_a_summary_and_examples_in_its_help(ask):
     from holdfast.cli.app import app
 
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 23
+    assert len(names) == 26
     for name in names:
         answer = ask(None, name, "--help")
         assert answer.code == 0
@@ -128,7 +130,11 @@ def test_every_command_has_a_summary_and_examples_in_its_help(ask):
 
 
 @pytest.mark.parametrize(
-    ("words", "absent"), [("--help", {"numpy", "sqlalchemy", "torch"}), ("runs", {"torch"})]
+    ("words", "absent"),
+    [
+        ("--help", {"numpy", "sqlalchemy", "torch"}),
+        ("runs", {"torch", "matplotlib", "jinja2"}),
+    ],
 )
 def test_what_a_command_does_not_need_is_not_imported(original, words, absent):
     import subprocess

@@ -20,6 +20,8 @@ TRESPASSES = [
     ("lifecycle/trespass.py", "import sqlalchemy", "SQL is known to the catalog only"),
     ("engine/trespass.py", "import obstore", "object stores are known to storage only"),
     ("lifecycle/trespass.py", "import rich", "the terminal is known to the command line only"),
+    ("insight/trespass.py", "import matplotlib", "drawing is known to the pictures only"),
+    ("insight/trespass.py", "import holdfast.pictures", "rows import downwards only"),
     ("cli/trespass.py", "from holdfast.engine import commit", "faces use public names only"),
     ("dashboard/trespass.py", "import holdfast.cli", "rows import downwards only"),
     ("dashboard/trespass.py", "import holdfast.engine", "faces use public names only"),

@@ -9,8 +9,9 @@ import sys
 import pytest
 
 HEAVY = {
-    "blake3", "click", "fastapi", "jax", "nicegui", "numpy", "obstore", "pandas", "psycopg",
-    "pydantic", "rich", "safetensors", "sklearn", "sqlalchemy", "sqlite3", "torch", "typer",
+    "blake3", "click", "fastapi", "jax", "jinja2", "matplotlib", "nicegui", "numpy", "obstore",
+    "pandas", "psycopg", "pydantic", "rich", "safetensors", "sklearn", "sqlalchemy", "sqlite3",
+    "torch", "typer",
 }  # fmt: skip
 POLICIES = ("when", "keep", "stop", "CheckpointStrategy", "preset", "Moment", "Plan", "Verdict")
 IMPORT_LINE = re.compile(r"^import time:\s+(\d+) \|\s+(\d+) \| ( *)(\S+)$", re.MULTILINE)

@@ -125,6 +125,16 @@ def test_each_checkpoint_has_a_mark_the_deleted_and_the_failed_too(store):
     assert [mark.step for mark in marks.values()] == sorted(mark.step for mark in marks.values())
 
 
+def test_a_thinned_checkpoint_that_a_later_clean_up_keeps_is_a_thinned_one(store):
+    train(store, "run", [5, 1, 2, 3], policy=keep.best(2).items("model") | keep.latest(1), frozen=1)
+    course = Course(store["run"])
+    course.refresh()
+    marks = {mark.id: mark.fate for mark in marks_of(store["run"], course)}
+    held = {c.id: "thinned" if c.thinned else "kept" for c in store.checkpoints("run")}
+    assert "thinned" in held.values()
+    assert {i: fate for i, fate in marks.items() if i in held} == held
+
+
 # -- overview ----------------------------------------------------------------------------------
 
 

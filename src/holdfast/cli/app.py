@@ -15,9 +15,11 @@ from holdfast.cli import (
     listing,
     marking,
     mirroring,
+    picturing,
     pruning,
     showing,
     transfer,
+    watching,
 )
 from holdfast.cli.command import (
     JsonOption,
@@ -35,7 +37,7 @@ app = typer.Typer(
 )
 
 _THEMES = (
-    listing, inspecting, explaining, showing,
+    listing, watching, inspecting, explaining, picturing, showing,
     pruning, checking, certifying, mirroring, marking, transfer,
 )  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Literal
 
 from rich.cells import cell_len
@@ -14,34 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from holdfast.cli.formatting import json_text, printable
+from holdfast.cli.frames import Column, Frame, Words
 from holdfast.errors import ConfigError
 
 #: What a progress bar counts.
 Unit = Literal["bytes", "runs", "checkpoints"]
 
+__all__ = ["Column", "Output", "Unit"]
+
 _GAP = 2
 #: What stands in for "as wide as the text is" where nothing limits the width.
 _BOUNDLESS = 100_000
 _READABLE = 24
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A table's column.
-
-    Attributes:
-        title: Its heading.
-        right: Whether it is aligned to the right, as numbers are.
-        style: A style of rich.
-        wraps: Whether long text goes on in the next line on a narrow terminal.
-        rank: In which order columns give way on a narrow terminal: the highest first, 0 never.
-    """
-
-    title: str
-    right: bool = False
-    style: str = ""
-    wraps: bool = False
-    rank: int = 0
 
 
 class Output:
@@ -64,6 +47,11 @@ class Output:
     def to_terminal(self) -> bool:
         """Whether somebody looks at standard output."""
         return self._out.is_terminal
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines of the terminal."""
+        return self._out.size.width, self._out.size.height
 
     @property
     def shows_progress(self) -> bool:
@@ -114,6 +102,52 @@ class Output:
             columns: The columns.
             rows: One text per column each.
         """
+        table, left = self._grid(columns, rows)
+        self._print(table)
+        if left:
+            self.note(f"No room for {', '.join(left)}: a wider terminal or --json has them.")
+
+    def frame(self, frame: Frame) -> None:
+        """Writes a frame once."""
+        for part in self._parts(frame):
+            self._print(part)
+
+    @contextmanager
+    def screen(self) -> Iterator[Callable[[Frame], None]]:
+        """Shows frames on the terminal, each in the place of the one before; the last one stays.
+
+        Yields:
+            What to call with a frame.
+        """
+        from rich.console import Group
+        from rich.live import Live
+
+        with Live(console=self._out, auto_refresh=False, vertical_overflow="crop") as live:
+            yield lambda frame: live.update(Group(*self._parts(frame)), refresh=True)
+
+    def event(self, value: object) -> None:
+        """Writes one line of JSON, at once: whoever reads it is waiting for it."""
+        sys.stdout.write(json_text(value) + "\n")
+        sys.stdout.flush()
+
+    def _parts(self, frame: Frame) -> Iterator[Table | Text]:
+        for part in frame.parts:
+            if isinstance(part, Words):
+                # Cut where the line ends: a frame has so many lines, whatever a store says.
+                fits = part.whole or not self.to_terminal
+                yield Text(
+                    printable(part.text),
+                    style=part.style,
+                    no_wrap=not fits,
+                    overflow="fold" if fits else "ellipsis",
+                )
+            else:
+                yield self._grid(part.columns, part.rows)[0]
+
+    def _grid(
+        self, columns: Sequence[Column], rows: Sequence[Sequence[str]]
+    ) -> tuple[Table, list[str]]:
+        """Returns a table that fits, and the titles of the columns that gave way."""
         cells = [[printable(cell) for cell in row] for row in rows]
         # A column in which no row says anything is no news.
         said = [i for i, c in enumerate(columns) if not c.rank or any(row[i] for row in cells)]
@@ -130,10 +164,7 @@ class Output:
             )
         for row in cells:
             table.add_row(*(Text(row[i]) for i in shown))
-        self._print(table)
-        left = [columns[i].title for i in said if i not in shown]
-        if left:
-            self.note(f"No room for {', '.join(left)}: a wider terminal or --json has them.")
+        return table, [columns[i].title for i in said if i not in shown]
 
     def note(self, text: str) -> None:
         """Tells people something besides the answer, on standard error."""

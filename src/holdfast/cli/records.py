@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import holdfast
 from holdfast.cli.formatting import iso
 from holdfast.model import Decision, RunInfo
+
+if TYPE_CHECKING:
+    from holdfast.insight import Alert, RunDetail, StoreSummary
 
 
 def of_run(info: RunInfo) -> dict[str, Any]:
@@ -89,4 +92,71 @@ def of_decision(decision: Decision) -> dict[str, Any]:
         "reason": decision.reason,
         "step": decision.step,
         "checkpoint": decision.checkpoint_id,
+    }
+
+
+def of_alert(alert: Alert) -> dict[str, Any]:
+    """Returns what needs attention."""
+    return {
+        "severity": alert.severity,
+        "kind": alert.kind,
+        "run": alert.run,
+        "text": alert.text,
+        "hint": alert.hint,
+        "checkpoint": alert.checkpoint,
+    }
+
+
+def of_summary(summary: StoreSummary) -> dict[str, Any]:
+    """Returns a store at a glance."""
+    return {
+        "runs": [
+            {
+                "name": run.info.name,
+                "status": run.info.status,
+                "steps": run.steps,
+                "last_step": run.last_step,
+                "metric": run.info.metric,
+                "best": run.best_value,
+                "best_checkpoint": run.best.id if run.best else None,
+                "last_saved_at": run.latest.created_at if run.latest else None,
+                "checkpoints": run.checkpoints,
+                "nbytes": run.nbytes,
+                "stored_nbytes": run.stored_nbytes,
+                "spark": run.spark,
+            }
+            for run in summary.runs
+        ],
+        "checkpoints": summary.checkpoints,
+        "nbytes": summary.nbytes,
+        "stored_nbytes": summary.stored_nbytes,
+        "alerts": [of_alert(alert) for alert in summary.alerts],
+    }
+
+
+def of_detail(detail: RunDetail) -> dict[str, Any]:
+    """Returns a run in detail."""
+    return {
+        **of_run(detail.info),
+        "steps": detail.steps,
+        "last_step": detail.last_step,
+        "last_at": detail.last_at,
+        "metrics": {
+            metric.name: {
+                "last": metric.last,
+                "last_step": metric.last_step,
+                "best": metric.best,
+                "lowest": metric.lowest,
+                "highest": metric.highest,
+                "points": metric.points,
+                "spark": metric.spark,
+            }
+            for metric in detail.metrics
+        },
+        "best_checkpoint": of_info(detail.best.info) if detail.best else None,
+        "fates": detail.fates(),
+        "newest": [of_info(record.info) for record in detail.checkpoints],
+        "decisions": [of_decision(decision) for decision in detail.decisions],
+        "stored_nbytes": detail.usage.stored_nbytes,
+        "alerts": [of_alert(alert) for alert in detail.alerts],
     }

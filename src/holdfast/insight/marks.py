@@ -90,7 +90,9 @@ def _decided(decisions: Iterable[Decision]) -> dict[str, Mark]:
                 decision.checkpoint_id or "", decision.step, decision.at, fate, reason, why
             )
         else:
-            known = replace(known, fate=fate, why=decision.reason)
+            # What was thinned and is kept by a later plan is not whole again.
+            still = known.fate == "thinned" and fate == "kept"
+            known = replace(known, fate="thinned" if still else fate, why=decision.reason)
         marks[key] = known
     return marks
 
