@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from holdfast.errors import NotFoundError
 from holdfast.insight.alerts import Alert, alerts_of, worst_first
@@ -15,6 +17,8 @@ from holdfast.lifecycle.usage import Budget
 from holdfast.model import CheckpointInfo, RunInfo, metric_mode
 from holdfast.store import Store
 
+#: What people want to know the best value of, whatever a run is ranked by.
+_ASKED_FOR: Final = ("loss", "accuracy")
 #: Points of a sparkline.
 SPARK = 40
 
@@ -61,7 +65,8 @@ class StoreSummary:
         nbytes: Logical bytes of all, as if nothing were shared.
         stored_nbytes: Bytes of the distinct shards.
         budget: Stored bytes against what they may be, where a budget was given.
-        best: Metric to its best value among the runs' best checkpoints.
+        best: Metric to its best value among the runs' best checkpoints; loss and accuracy also
+            where they are no run's own.
         last_saved_at: When the newest checkpoint was saved; None before the first.
         alerts: What needs attention, the worst first.
     """
@@ -146,10 +151,17 @@ class Overview:
             usage.nbytes,
             usage.stored_nbytes,
             budget,
-            _bests(runs),
+            {**self._known_bests(), **_bests(runs)},
             max(saved, default=None),
             tuple(worst_first(alerts)),
         )
+
+    def _known_bests(self) -> dict[str, float]:
+        found = {}
+        for metric in _ASKED_FOR:
+            with contextlib.suppress(NotFoundError):
+                found[metric] = self._store.best(metric).metrics[metric]
+        return found
 
 
 def _spark(course: Course, metric: str | None) -> tuple[float, ...]:
