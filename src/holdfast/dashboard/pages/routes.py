@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import Client, ui
 
-from holdfast.dashboard.pages import overview
+from holdfast.dashboard.pages import overview, run
 from holdfast.dashboard.pages.feed import Showing
 
 
@@ -14,3 +14,7 @@ def register(showing: Showing) -> None:
     @ui.page("/")
     async def show_overview(client: Client) -> None:
         await overview.show(showing, client)
+
+    @ui.page("/run/{name:path}")
+    async def show_run(client: Client, name: str, checkpoint: str = "") -> None:
+        await run.show(showing, client, name, checkpoint=checkpoint)
