@@ -217,7 +217,7 @@ def metric_chart(
 
 def _mark_series(look: str, data: list[Options]) -> Options:
     how = LOOKS[look]
-    style: Options = {"color": how.colour}
+    style: Options = {"color": how.colour, "opacity": 1}
     if how.hollow:
         style = {"color": "transparent", "borderColor": how.colour, "borderWidth": 2}
     elif look == "best":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import Client, ui
 
-from holdfast.dashboard.pages import overview, run
+from holdfast.dashboard.pages import lineage, overview, run
 from holdfast.dashboard.pages.feed import Showing
 
 
@@ -18,3 +18,7 @@ def register(showing: Showing) -> None:
     @ui.page("/run/{name:path}")
     async def show_run(client: Client, name: str, checkpoint: str = "") -> None:
         await run.show(showing, client, name, checkpoint=checkpoint)
+
+    @ui.page("/lineage")
+    async def show_lineage(client: Client) -> None:
+        await lineage.show(showing, client)
