@@ -21,8 +21,8 @@ LINES = [
 STANDS_FOR = {"accuracy": "eval/accuracy", "step:412": "step:9"}
 
 
-#: Takes minutes by its nature; it has tests of its own.
-LONG = ("certify",)
+#: Take minutes by their nature, or do not end by themselves; they have tests of their own.
+LONG = ("certify", "dashboard")
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.split()[0] not in LONG])

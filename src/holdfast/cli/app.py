@@ -16,6 +16,7 @@ from holdfast.cli import (
     marking,
     mirroring,
     pruning,
+    showing,
     transfer,
 )
 from holdfast.cli.command import (
@@ -34,7 +35,8 @@ app = typer.Typer(
 )
 
 _THEMES = (
-    listing, inspecting, explaining, pruning, checking, certifying, mirroring, marking, transfer,
+    listing, inspecting, explaining, showing,
+    pruning, checking, certifying, mirroring, marking, transfer,
 )  # fmt: skip
 
 for theme in _THEMES:

@@ -13,7 +13,7 @@ from holdfast.errors import NotFoundError
 from holdfast.insight.alerts import Alert, alerts_of, worst_first
 from holdfast.insight.course import Course
 from holdfast.insight.marks import best_of
-from holdfast.lifecycle.usage import Budget
+from holdfast.lifecycle.usage import Budget, Usage
 from holdfast.model import CheckpointInfo, RunInfo, metric_mode
 from holdfast.store import Store
 
@@ -114,9 +114,18 @@ class Overview:
         course.refresh()
         return course
 
+    def usage(self) -> tuple[Usage, Budget | None]:
+        """Returns what takes space, and how much of the budget it is, where there is one."""
+        usage = self._store.usage()
+        return usage, usage.against(self._budget) if self._budget is not None else None
+
+    def alerts(self) -> tuple[Alert, ...]:
+        """Returns what needs attention now, the worst first."""
+        return self.summary().alerts
+
     def summary(self) -> StoreSummary:
         """Returns the store as it is now."""
-        usage = self._store.usage()
+        usage, budget = self.usage()
         alerts: list[Alert] = []
         runs: list[RunSummary] = []
         for run in self._store.runs():
@@ -140,7 +149,6 @@ class Overview:
                     _spark(course, info.metric),
                 )
             )
-        budget = usage.against(self._budget) if self._budget is not None else None
         if budget is not None and budget.exceeded:
             alerts.append(_over(budget))
         saved = [run.latest.created_at for run in runs if run.latest]
