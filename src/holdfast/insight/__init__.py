@@ -10,6 +10,7 @@ from holdfast.insight.course import Course, Series
 from holdfast.insight.lineage import Chain, Lineage, Node, lineage_of
 from holdfast.insight.marks import Mark, marks_of
 from holdfast.insight.overview import Overview, RunSummary, StoreSummary
+from holdfast.insight.space import Freed, Soundness, Space, freed_by, soundness_of, space_of
 from holdfast.insight.story import Story, story_of
 
 __all__ = [
@@ -17,16 +18,22 @@ __all__ = [
     "Chain",
     "CloseUp",
     "Course",
+    "Freed",
     "Lineage",
     "Mark",
     "Node",
     "Overview",
     "RunSummary",
     "Series",
+    "Soundness",
+    "Space",
     "StoreSummary",
     "Story",
     "close_up",
+    "freed_by",
     "lineage_of",
     "marks_of",
+    "soundness_of",
+    "space_of",
     "story_of",
 ]

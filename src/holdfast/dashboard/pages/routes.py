@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nicegui import Client, ui
 
-from holdfast.dashboard.pages import lineage, overview, run
+from holdfast.dashboard.pages import lineage, overview, run, storage
 from holdfast.dashboard.pages.feed import Showing
 
 
@@ -22,3 +22,7 @@ def register(showing: Showing) -> None:
     @ui.page("/lineage")
     async def show_lineage(client: Client) -> None:
         await lineage.show(showing, client)
+
+    @ui.page("/storage")
+    async def show_storage(client: Client) -> None:
+        await storage.show(showing, client)
