@@ -12,7 +12,7 @@ from nicegui.events import GenericEventArguments
 
 from holdfast.dashboard.pages import charts
 from holdfast.dashboard.pages.feed import Feed
-from holdfast.dashboard.pages.parts import Tag, path_of_run
+from holdfast.dashboard.pages.parts import Tag
 from holdfast.insight import CloseUp, Mark, Series
 
 #: Charts at once, and those that are there without being asked for.
@@ -21,6 +21,7 @@ _FIRST: Final = 2
 #: Points that go to the browser one by one before a line is thinned anew.
 _ADDED: Final = 500
 _AT_ONCE: Final = 100
+_OPEN: Final = "(event) => event.data?.id && window.emitEvent('open-checkpoint', event.data.id)"
 
 
 class Curves:
@@ -73,7 +74,7 @@ class Curves:
                 self._curves[metric].draw(series, seen.marks)
             elif metric in (self._chosen or []):
                 with self._place:
-                    self._curves[metric] = _Curve(self._run, metric, series, seen.marks)
+                    self._curves[metric] = _Curve(metric, series, seen.marks)
 
     async def _choose(self) -> None:
         chosen = list(self._select.value or [])[:_MOST]
@@ -95,8 +96,8 @@ _SHAPES: Final = (
 class _Curve:
     """One metric's chart, and what the browser has of it."""
 
-    def __init__(self, run: str, metric: str, series: Series, marks: Sequence[Mark]) -> None:
-        self._run, self._metric = run, metric
+    def __init__(self, metric: str, series: Series, marks: Sequence[Mark]) -> None:
+        self._metric = metric
         self._series, self._marks = series, marks
         self._window: tuple[int | None, int | None] = (None, None)
         self._added = 0
@@ -116,7 +117,7 @@ class _Curve:
             with self._body:
                 self._chart = ui.echart(options).classes("hf-chart")
         self._chart.on("chart:datazoom", self._zoomed, ["start", "end", "batch"], throttle=0.2)
-        self._chart.on("componentClick", self._clicked, ["data"])
+        self._chart.on("componentClick", js_handler=_OPEN)
         self._describe()
 
     def _describe(self) -> None:
@@ -218,11 +219,6 @@ class _Curve:
         self._window = (first, last)
         self._from.value, self._to.value = first, last
         self._send()
-
-    def _clicked(self, event: GenericEventArguments) -> None:
-        data = event.args.get("data") if isinstance(event.args, dict) else event.args
-        if isinstance(data, dict) and data.get("id"):
-            ui.navigate.to(path_of_run(self._run, checkpoint=data["id"]))
 
 
 def _within(step: int, first: int | None, last: int | None) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from functools import partial
 
-from nicegui import Client
+from nicegui import Client, ui
 
 from holdfast.dashboard.pages.curves import Curves
 from holdfast.dashboard.pages.decisions import DecisionLog, Why
+from holdfast.dashboard.pages.details import Details, loading_line
 from holdfast.dashboard.pages.feed import Showing, follow
 from holdfast.dashboard.pages.frame import Frame, framed
+from holdfast.dashboard.pages.grid import CheckpointTable
 from holdfast.dashboard.pages.overview import show_alerts
 from holdfast.dashboard.pages.parts import Age, Tag, link, pairs, path_of_run
 from holdfast.errors import NotFoundError
@@ -36,6 +38,7 @@ async def show(showing: Showing, client: Client, run: str, *, checkpoint: str = 
 class _Page:
     def __init__(self, showing: Showing, frame: Frame, run: str, checkpoint: str) -> None:
         self._showing, self._frame, self._run = showing, frame, run
+        self._asked = checkpoint
         self._alerts_shown: tuple[Alert, ...] = ()
         self._setup_shown: RunInfo | None = None
         self._missing = Tag("p", role="status")
@@ -44,9 +47,13 @@ class _Page:
             self._alerts = Tag("div")
             self._facts = _Facts()
             self._curves = Curves(showing.feed, run)
+            self._details = Details(showing, frame, run)
+            self._table = CheckpointTable(run, load=loading_line(showing.site.url, "ID"))
             self._why = Why(showing, run)
             self._log = DecisionLog()
             self._setup = Tag("section", aria_label="How it was set up")
+        # A click on a mark of a chart, or in the table.
+        ui.on("open-checkpoint", lambda event: self._details.open(str(event.args)))
 
     async def draw(self) -> None:
         self._body.visible = self._frame.stand()
@@ -70,6 +77,12 @@ class _Page:
             with self._alerts:
                 show_alerts(seen.alerts)
         await self._curves.draw(seen)
+        self._table.draw(seen)
+        if self._asked:
+            asked, self._asked = self._asked, ""
+            await self._details.open(asked)
+        else:
+            await self._details.draw()
         self._log.draw(seen.decisions)
         self._draw_setup(seen.info)
 

@@ -147,5 +147,116 @@ window.holdfast = (() => {
     chart.setOption({ series });
   }
 
-  return { age, copy, extend, label, number, paint, say, tooltip, cells: {} };
+  // -- the API ------------------------------------------------------------------------------
+
+  const root = () => (window.path_prefix || "/ui").replace(/\/ui$/, "") + "/api/v1";
+
+  async function act(method, path, body) {
+    try {
+      const answer = await fetch(root() + path, {
+        method,
+        credentials: "same-origin",
+        headers: body === null ? {} : { "Content-Type": "application/json" },
+        body: body === null ? undefined : JSON.stringify(body),
+      });
+      if (answer.ok) return { ok: true, text: "" };
+      const said = (await answer.json().catch(() => ({}))).error || {};
+      const hint = said.hint ? ` (${said.hint})` : "";
+      return { ok: false, text: (said.message || `the server answered ${answer.status}`) + hint };
+    } catch (error) {
+      return { ok: false, text: `the server does not answer: ${error.message}` };
+    }
+  }
+
+  // -- grids: rows come from the API as they are scrolled to -----------------------------------
+
+  function rows(asked) {
+    return {
+      async getRows(params) {
+        const query = new URLSearchParams({ start: params.startRow, end: params.endRow });
+        const { run, where, metrics } = params.context;
+        query.set("run", run);
+        if (where) query.set("where", where);
+        const sorted = params.sortModel[0];
+        if (sorted) {
+          const metric = /^metric-(\d+)$/.exec(sorted.colId);
+          const field = metric ? "`" + metrics[Number(metric[1])] + "`" : sorted.colId;
+          query.set("order_by", (sorted.sort === "desc" ? "-" : "") + field);
+        }
+        try {
+          const answer = await fetch(`${root()}/checkpoints?${query}`, { credentials: "same-origin" });
+          if (!answer.ok) throw new Error((await answer.json()).error?.message);
+          const found = await answer.json();
+          params.successCallback(found.items, found.total);
+        } catch (error) {
+          params.failCallback();
+          say(`The checkpoints cannot be listed: ${error.message}`);
+        }
+      },
+    };
+  }
+
+  function bytes(value) {
+    if (value === undefined || value === null) return "";
+    let left = value;
+    for (const unit of ["B", "kB", "MB", "GB"]) {
+      if (Math.abs(left) < 1000) return unit === "B" ? `${left} B`.replace(" ", "") : left.toFixed(1) + unit;
+      left /= 1000;
+    }
+    return left.toFixed(1) + "TB";
+  }
+
+  function element(tag, text, attributes) {
+    const made = document.createElement(tag);
+    made.textContent = text;
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  }
+
+  const cells = {
+    key: (params) => params.data.id,
+    metric: (params) => params.data?.metrics?.[params.colDef.context.metric],
+    number: (params) => (params.data ? number(params.value) : ""),
+    bytes: (params) => bytes(params.value),
+    state: (params) => {
+      const one = params.data;
+      if (!one) return "";
+      const words = [one.damaged && "damaged", one.thinned ? "thinned" : "kept", one.pinned && "pinned"];
+      return words.filter(Boolean).join(", ");
+    },
+    tags: (params) => (params.data?.tags || []).join(", "),
+    age: (params) => {
+      if (!params.data) return "";
+      const at = params.data.created_at;
+      const title = new Date(at * 1000).toISOString().slice(0, 19).replace("T", " ") + " UTC";
+      return element("time", age(at), { "data-at": at, title });
+    },
+    open: (params) =>
+      params.data
+        ? element("button", String(params.data.step), {
+            type: "button",
+            class: "hf-copy hf-grid-cell",
+            "data-open": params.data.id,
+            "aria-label": `Open the checkpoint of step ${params.data.step}`,
+          })
+        : "",
+    load: (params) =>
+      params.data
+        ? element("button", "Copy", {
+            type: "button",
+            class: "hf-copy hf-grid-cell",
+            "data-copy": params.context.load.replaceAll("ID", params.data.id),
+            "aria-label": `Copy the line that loads step ${params.data.step}`,
+          })
+        : "",
+    // Tab goes to what can be pressed, as everywhere else on the page; arrows go from cell to cell.
+    tab: (params) => params.event.key === "Tab",
+  };
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest("[data-open]");
+    if (opener) window.emitEvent("open-checkpoint", opener.dataset.open);
+  });
+
+  return { act, age, cells, copy, extend, label, number, paint, rows, say, tooltip };
 })();
