@@ -15,7 +15,8 @@ from holdfast.engine import names, scanning
 from holdfast.engine.manifest import Manifest
 from holdfast.engine.sealed import encode_numbers
 from holdfast.errors import ConfigError, HoldfastError, IntegrityError, NotFoundError
-from holdfast.lifecycle import exporting, loading
+from holdfast.lifecycle import contents, exporting, loading
+from holdfast.lifecycle.contents import StoredTensor
 from holdfast.lifecycle.place import Place
 from holdfast.model import CheckpointInfo, CheckpointRecord, Kind, flatten_metrics
 
@@ -221,6 +222,15 @@ class Checkpoint:
     def restore_objects(self, objects: Mapping[str, object]) -> list[str]:
         """Does what `restore` does, for item names that are no keywords."""
         return loading.restore(self._place, self.manifest, objects)
+
+    def tensors(self, item: str) -> tuple[StoredTensor, ...]:
+        """Returns an item's tensors as their files' headers describe them; none is read.
+
+        Raises:
+            NotFoundError: No such item, or it was deleted since.
+            IntegrityError, FormatError: A header is damaged, missing, or not in this format.
+        """
+        return contents.tensors_of(self._place, self.manifest, item)
 
     def verify(self, *, progress: Progress | None = None) -> None:
         """Reads all of it and compares every digest.

@@ -49,7 +49,7 @@ def condition(
             tag.c.checkpoint == ids, matches(tag.c.tag, str(term.value), dialect=dialect)
         )
         return found if term.operator == "=" else not_(found)
-    if term.field in ("kind", "reason", "run", "id"):
+    if term.field in ("kind", "reason", "run", "id", "parent"):
         column = checkpoints.c["code" if term.field == "reason" else term.field]
         found = matches(column, str(term.value), dialect=dialect)
         return found if term.operator == "=" else not_(found)

@@ -19,7 +19,7 @@ Operator = Literal["<", "<=", ">", ">=", "=", "!="]
 
 NUMBERS = frozenset({"step", "epoch", "created_at"})
 FLAGS = frozenset({"pinned", "thinned", "damaged"})
-TEXTS = frozenset({"kind", "reason", "run", "id", "tag"})
+TEXTS = frozenset({"kind", "reason", "run", "id", "parent", "tag"})
 
 EXAMPLE = "loss < 0.3 and step >= 100 and tag = prod"
 

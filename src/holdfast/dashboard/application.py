@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse, Response
@@ -14,6 +14,7 @@ import holdfast
 from holdfast.dashboard import api, login
 from holdfast.dashboard.api import answering
 from holdfast.dashboard.gate import Gate, Guarded
+from holdfast.dashboard.jobs import Jobs
 from holdfast.dashboard.site import Site
 
 #: Adds pages to an application.
@@ -27,14 +28,12 @@ class Served:
     Attributes:
         app: The application behind its gate.
         site: The store on show.
-        gate: Who may do what.
         stopping: Set when the server goes: what waits for changes ends then.
     """
 
     app: Guarded
     site: Site
-    gate: Gate
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event
 
 
 def build(site: Site, gate: Gate, *, pages: Mount | None = None) -> Served:
@@ -45,14 +44,15 @@ def build(site: Site, gate: Gate, *, pages: Mount | None = None) -> Served:
         gate: Who may do what.
         pages: Adds the pages.
     """
-    stopping = asyncio.Event()
-    rest = api.build(site, stopping)
+    stopping, jobs = asyncio.Event(), Jobs()
+    rest = api.build(site, jobs, stopping)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with site.followed():
             yield
             stopping.set()
+            await jobs.end()
 
     app = FastAPI(
         title="Holdfast", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
@@ -64,10 +64,10 @@ def build(site: Site, gate: Gate, *, pages: Mount | None = None) -> Served:
         pages(app, site, gate)
     else:
         app.add_api_route("/", _nothing_to_see, methods=["GET"], include_in_schema=False)
-    return Served(gate.guard(app), site, gate, stopping)
+    return Served(gate.guard(app), site, stopping)
 
 
 def _nothing_to_see() -> Response:
     return PlainTextResponse(
-        f"holdfast {holdfast.__version__}\n\n{api.PREFIX}/health\n{api.PREFIX}/openapi.json\n"
+        f"holdfast {holdfast.__version__}\n\n{api.PREFIX}{api.VERSION}/openapi.json\n"
     )
