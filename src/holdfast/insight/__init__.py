@@ -6,6 +6,7 @@ the public names, nothing is written, and what was read once is not read again.
 
 from holdfast.insight.alerts import Alert
 from holdfast.insight.closeup import CloseUp, close_up
+from holdfast.insight.comparison import Comparison, Entry, compare, difference
 from holdfast.insight.course import Course, Series
 from holdfast.insight.lineage import Chain, Lineage, Node, lineage_of
 from holdfast.insight.marks import Mark, marks_of
@@ -17,7 +18,9 @@ __all__ = [
     "Alert",
     "Chain",
     "CloseUp",
+    "Comparison",
     "Course",
+    "Entry",
     "Freed",
     "Lineage",
     "Mark",
@@ -30,6 +33,8 @@ __all__ = [
     "StoreSummary",
     "Story",
     "close_up",
+    "compare",
+    "difference",
     "freed_by",
     "lineage_of",
     "marks_of",

@@ -90,7 +90,9 @@ def _decided(decisions: Iterable[Decision]) -> dict[str, Mark]:
                 decision.checkpoint_id or "", decision.step, decision.at, fate, reason, why
             )
         else:
-            known = replace(known, fate=fate, why=decision.reason)
+            # A clean-up keeps what an earlier one thinned: it stays thinned.
+            stays = fate == "kept" and known.fate == "thinned"
+            known = replace(known, fate="thinned" if stays else fate, why=decision.reason)
         marks[key] = known
     return marks
 

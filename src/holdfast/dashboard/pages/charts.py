@@ -27,6 +27,7 @@ MARKS: Final = 400
 #: Colours that those who see red and green alike can tell apart (Okabe and Ito, 2008,
 #: "Color Universal Design"), without the yellow that white paper swallows.
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
+DASHES: Final = ("solid", "dashed", "dotted")
 _CROSS: Final = "path://M0 2L2 0L8 6L14 0L16 2L10 8L16 14L14 16L8 10L2 16L0 14L6 8Z"
 _STAR: Final = "path://M8 0L10 6L16 6L11 10L13 16L8 12L3 16L5 10L0 6L6 6Z"
 
@@ -186,7 +187,8 @@ def metric_chart(
             "showSymbol": len(line.series.steps) == 1,
             "sampling": "none",
             "animation": False,
-            "lineStyle": {"width": 1.5},
+            # Told apart by more than colour.
+            "lineStyle": {"width": 1.5, "type": DASHES[place % len(DASHES)]},
             "color": line.colour or COLOURS[place % len(COLOURS)],
             "data": points(line.series),
         }

@@ -62,7 +62,9 @@ class CheckpointTable:
             "load": self._load,
         }
         with self._place:
-            self._grid = ui.aggrid(grid_options(context)).classes("hf-grid")
+            self._grid = ui.aggrid(grid_options(context), auto_size_columns=False).classes(
+                "hf-grid"
+            )
 
 
 def grid_options(context: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from fastapi import Request
 from nicegui import Client, ui
 
-from holdfast.dashboard.pages import lineage, overview, run, storage
+from holdfast.dashboard.pages import compare, lineage, overview, run, storage
 from holdfast.dashboard.pages.feed import Showing
 
 
@@ -17,7 +18,8 @@ def register(showing: Showing) -> None:
 
     @ui.page("/run/{name:path}")
     async def show_run(client: Client, name: str, checkpoint: str = "") -> None:
-        await run.show(showing, client, name, checkpoint=checkpoint)
+        # An id has no spaces, but the plus of a nested run's name reads as one in an address.
+        await run.show(showing, client, name, checkpoint=checkpoint.replace(" ", "+"))
 
     @ui.page("/lineage")
     async def show_lineage(client: Client) -> None:
@@ -26,3 +28,8 @@ def register(showing: Showing) -> None:
     @ui.page("/storage")
     async def show_storage(client: Client) -> None:
         await storage.show(showing, client)
+
+    @ui.page("/compare")
+    async def show_compare(client: Client, request: Request) -> None:
+        asked = request.query_params.getlist("with")
+        await compare.show(showing, client, [text.strip() for text in asked if text.strip()])
