@@ -65,7 +65,8 @@ def branch(store: holdfast.Store) -> None:
 
 
 def harm(store: holdfast.Store) -> None:
-    with store.run("study/hostile", save=when.never(), config={HOSTILE: HOSTILE, ":x": HOSTILE}) as run:  # fmt: skip
+    config = {HOSTILE: HOSTILE, ":x": HOSTILE}
+    with store.run("study/hostile", save=when.never(), config=config) as run:
         weights = np.zeros(4)
         run.attach(model={"w": weights})
         for step in range(3):

@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from holdfast.dashboard import pages
 from holdfast.dashboard.addresses import Addresses, is_loopback
 from holdfast.dashboard.application import Served, build
-from holdfast.dashboard.gate import Gate
+from holdfast.dashboard.gate import LOGIN, Gate
 from holdfast.dashboard.sessions import Token
 from holdfast.dashboard.site import Site
 from holdfast.errors import ConfigError, LockedError
@@ -94,7 +94,7 @@ def serve(
 
 
 def _mount(app: FastAPI, site: Site, gate: Gate) -> None:
-    pages.mount(app, site, may_act=gate.may_act)
+    pages.mount(app, site, may_act=gate.may_act, log_in=LOGIN if gate.has_token else None)
 
 
 class _Server(uvicorn.Server):

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from holdfast.catalog import RunUsage
+from holdfast.errors import ConfigError
 from holdfast.insight.overview import Overview
 from holdfast.lifecycle.health import MirrorState, Verified
 from holdfast.lifecycle.usage import Budget
+from holdfast.model import Plan
 from holdfast.store import Store
 
 
@@ -59,7 +61,8 @@ class Freed:
         kept: How many checkpoints it would keep, thinned ones among them.
         thinned: How many it would thin.
         deleted: How many it would delete.
-        nbytes: Bytes that it would free.
+        nbytes: Bytes that it would free, at least.
+        left_out: Names of runs for which it means nothing: it needs a metric, and they have none.
     """
 
     policy: str
@@ -67,6 +70,7 @@ class Freed:
     thinned: int
     deleted: int
     nbytes: int
+    left_out: tuple[str, ...] = ()
 
 
 def space_of(store: Store, overview: Overview) -> Space:
@@ -103,7 +107,41 @@ def freed_by(store: Store, policy: str, *, run: str | None = None) -> Freed:
 
     Raises:
         NotFoundError: There is no such run.
-        ConfigError: The text is no policy, or needs a metric that a run has not.
+        ConfigError: The text is no policy, or needs a metric that the run has not.
     """
-    plan = store.prune(run, policy=policy)
-    return Freed(policy, len(plan.kept), len(plan.thinned), len(plan.deleted), plan.freed_nbytes)
+    if run is not None:
+        return _freed(policy, [store.prune(run, policy=policy)])
+    try:
+        return _freed(policy, [store.prune(policy=policy)])
+    except ConfigError:
+        plans, left_out, error = _one_by_one(store, policy)
+        if not plans and error is not None:
+            raise error from None
+        return _freed(policy, plans, left_out)
+
+
+def _one_by_one(
+    store: Store, policy: str
+) -> tuple[list[Plan], tuple[str, ...], ConfigError | None]:
+    """Returns the plans of the runs for which a policy means something, and the others' names."""
+    plans: list[Plan] = []
+    left_out: list[str] = []
+    last: ConfigError | None = None
+    for run in store.runs():
+        try:
+            plans.append(store.prune(run.name, policy=policy))
+        except ConfigError as error:
+            left_out.append(run.name)
+            last = error
+    return plans, tuple(left_out), last
+
+
+def _freed(policy: str, plans: list[Plan], left_out: tuple[str, ...] = ()) -> Freed:
+    return Freed(
+        policy,
+        kept=sum(len(plan.kept) for plan in plans),
+        thinned=sum(len(plan.thinned) for plan in plans),
+        deleted=sum(len(plan.deleted) for plan in plans),
+        nbytes=sum(plan.freed_nbytes for plan in plans),
+        left_out=left_out,
+    )

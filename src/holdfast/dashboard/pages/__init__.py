@@ -20,7 +20,13 @@ ROOT: Final = "/ui"
 _ASSETS: Final = Path(__file__).parent / "assets"
 
 
-def mount(app: FastAPI, site: Site, *, may_act: Callable[[Request], bool]) -> None:
+def mount(
+    app: FastAPI,
+    site: Site,
+    *,
+    may_act: Callable[[Request], bool],
+    log_in: str | None = None,
+) -> None:
     """Puts the pages on a server at ``/ui``, and leads ``/`` there.
 
     A process shows one store: NiceGUI keeps its pages in one application for each process.
@@ -28,7 +34,8 @@ def mount(app: FastAPI, site: Site, *, may_act: Callable[[Request], bool]) -> No
     Args:
         app: The server's application; it must not be running yet.
         site: The store on show, which somebody else follows.
-        may_act: Whether who sent a request may change anything; asked again before each action.
+        may_act: Whether who sent a request may change anything; asked each time it matters.
+        log_in: Path of the page where somebody logs in, who may act then; None where nobody can.
 
     Raises:
         ConfigError: NiceGUI is not installed.
@@ -45,7 +52,7 @@ def mount(app: FastAPI, site: Site, *, may_act: Callable[[Request], bool]) -> No
     from holdfast.dashboard.pages.feed import Feed, Showing
     from holdfast.dashboard.pages.routes import register
 
-    showing = Showing(site, Feed(site), may_act)
+    showing = Showing(site, Feed(site), may_act, log_in)
     pages.add_static_files("/assets", _ASSETS)
     ui.add_head_html(
         f'<link rel="stylesheet" href="{ROOT}/assets/pages.css">'

@@ -182,9 +182,11 @@ class _Courses:
         self._key.clear()
         with self._key:
             for place, line in enumerate(lines):
+                dash = charts.DASHES[place % len(charts.DASHES)]
                 with Tag("li"):
-                    Tag("span", "━ ", style=f"color: {line.colour}", aria_hidden="true")
-                    Tag("span", f"{line.name} ({charts.DASHES[place % len(charts.DASHES)]})")
+                    stroke = f"border-top: 3px {dash} {line.colour}"
+                    Tag("span", classes="hf-stroke", style=stroke, aria_hidden="true")
+                    Tag("span", f"{line.name} ({dash})")
         self._place.clear()
         label = f"{self._metric} of {', '.join(line.name for line in lines)}"
         with self._place, Tag("div", role="img", aria_label=label):

@@ -119,7 +119,7 @@ class DecisionLog:
         self._more.say(f"Show {min(_PAGE, found - len(wanted))} more of {found:,}")
 
     def _wanted(self) -> tuple[list[Decision], int]:
-        fate, text = self._fate.value or "", (self._text.value or "").strip().lower()
+        fate, text = self._fate.value or "", (self._text.value or "").lstrip().lower()
         fitting = [
             decision
             for decision in reversed(self._all)

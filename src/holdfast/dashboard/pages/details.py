@@ -71,7 +71,7 @@ class Details:
         self._section.visible = True
         self._section.clear()
         with self._section, Tag("div", classes="hf-card"):
-            Tag("h2", wanted)
+            Tag("h2", checkpoint.id if checkpoint else wanted)
             close = Tag("button", "Close", classes="hf-button", type="button")
             close.on("click", self._close)
             if checkpoint is not None:
@@ -158,8 +158,10 @@ def _look(
     store: holdfast.Store, run: str, checkpoint: str
 ) -> tuple[holdfast.Checkpoint | None, Story]:
     story = story_of(store, run, checkpoint)
+    if story.checkpoint is None:
+        return None, story
     try:
-        return store.get(checkpoint), story
+        return store.get(story.checkpoint), story
     except NotFoundError:
-        # Deleted: what happened to it is known all the same.
+        # Deleted since: what happened to it is known all the same.
         return None, story

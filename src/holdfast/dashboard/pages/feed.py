@@ -73,11 +73,13 @@ class Showing:
         site: The store on show.
         feed: Answers that pages share.
         may_act: Whether who sent a request may change anything.
+        log_in: Path of the page where somebody logs in; None where nobody can.
     """
 
     site: Site
     feed: Feed
     may_act: Callable[[Request], bool]
+    log_in: str | None = None
 
 
 async def follow(client: Client, site: Site, draw: Draw, *, interval_s: float = INTERVAL_S) -> None:

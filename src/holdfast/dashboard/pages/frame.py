@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import quote
 
 from nicegui import Client, ui
 
@@ -54,9 +55,20 @@ class Frame:
                     if text == current:
                         made.props["aria-current"] = "page"
             Tag("span", self._showing.site.url, classes="hf-place", title="The store on show")
-            if not self.may_act:
-                Tag("span", "read only", classes="hf-faint", title="Nothing here changes the store")
+            self._standing()
             Tag("button", "Theme: system", classes="hf-button", type="button", data_theme_switch="")
+
+    def _standing(self) -> None:
+        """Shows whether who looks may change anything, and how to come to that."""
+        log_in = self._showing.log_in
+        if not self.may_act:
+            Tag("span", "read only", classes="hf-faint", title="Nothing here changes the store")
+            if log_in:
+                here = quote(self._client.request.url.path, safe="/")
+                Tag("a", "Log in", href=f"{log_in}?next={here}")
+        elif log_in:
+            with Tag("form", method="post", action="/logout"):
+                Tag("button", "Log out", classes="hf-button", type="submit")
 
     def stand(self) -> bool:
         """Shows how the store stands; returns whether there is anything to show of it."""

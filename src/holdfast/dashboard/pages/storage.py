@@ -223,9 +223,13 @@ class _Stricter:
 
 def _freed_text(freed: Freed) -> str:
     thinned = f", {freed.thinned:,} of them thinned" if freed.thinned else ""
+    left_out = f" It says nothing of {', '.join(freed.left_out[:3])}" if freed.left_out else ""
+    if len(freed.left_out) > 3:
+        left_out += f" and {count(len(freed.left_out) - 3, 'other')}"
+    left_out += ": no metric says what is best there." if freed.left_out else ""
     return (
         f"It would delete {count(freed.deleted, 'checkpoint')} and keep {freed.kept:,}{thinned}; "
-        f"{nbytes_text(freed.nbytes)} would be free."
+        f"{nbytes_text(freed.nbytes)} would be free.{left_out}"
     )
 
 
