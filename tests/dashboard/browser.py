@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,9 +24,26 @@ _AUDIT = (Path(__file__).parent / "audit.js").read_text(encoding="utf-8")
 PATIENCE_MS = 30_000
 
 
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server: where it is, and its process."""
+
+    url: str
+    pid: int
+
+
 @contextlib.contextmanager
 def served(store: Path, *, token: str | None = None, budget: str | None = None) -> Iterator[str]:
     """Serves a store from a process of its own, and gives its address."""
+    with serving(store, token=token, budget=budget) as server:
+        yield server.url
+
+
+@contextlib.contextmanager
+def serving(
+    store: Path, *, token: str | None = None, budget: str | None = None
+) -> Iterator[Serving]:
+    """Serves a store from a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment.pop("HOLDFAST_DASHBOARD_TOKEN", None)
     if token:
@@ -42,7 +60,7 @@ def served(store: Path, *, token: str | None = None, budget: str | None = None) 
         for line in server.stdout:
             said += line
             with contextlib.suppress(json.JSONDecodeError):
-                yield json.loads(said)["url"].rstrip("/")
+                yield Serving(json.loads(said)["url"].rstrip("/"), server.pid)
                 break
     finally:
         server.terminate()

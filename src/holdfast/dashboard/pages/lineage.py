@@ -55,7 +55,8 @@ class _Page:
         height = 110 + LANE_PX * len(found.chains)
         label = f"{count(len(found.chains), 'chain')} of checkpoints, listed in the table below"
         with Tag("div", role="img", aria_label=label):
-            chart = ui.echart(lineage_chart(found)).style(f"width: 100%; height: {height}px")
+            chart = ui.echart(lineage_chart(found)).classes("hf-chart")
+            chart.style(f"height: {height}px")
         chart.on("componentClick", _open, ["data"])
 
     def _table(self, found: Lineage) -> None:

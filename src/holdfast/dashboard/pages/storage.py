@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final
 
 from nicegui import Client, background_tasks, ui
+from nicegui.events import GenericEventArguments
 
 from holdfast.dashboard.pages.feed import Showing, follow
 from holdfast.dashboard.pages.frame import Frame, framed
@@ -173,24 +174,26 @@ class _Stricter:
                 self._run = ui.select([_ALL], value=_ALL, label="Of", on_change=self._moved).props(
                     "outlined dense options-dense"
                 )
-            self._best = self._slider("Keep the best", 5)
-            self._latest = self._slider("Keep the latest", 2)
+            self._kept = {"best": 5, "latest": 2}
+            self._slider("best", "Keep the best")
+            self._slider("latest", "Keep the latest")
             self._answer = Tag("p", "Move a slider to see a plan.", role="status")
             self._command = Tag("div")
             Tag("p", "Nothing is deleted here.", classes="hf-faint")
 
-    def _slider(self, label: str, value: int) -> ui.slider:
-        with Tag("div"):
-            said = Tag("div", f"{label}: {value}")
-            slider = ui.slider(min=1, max=_MOST, value=value).props("snap markers")
-            slider.props["aria-label"] = label
+    def _slider(self, name: str, label: str) -> None:
+        said = Tag("div", f"{label}: {self._kept[name]}")
+        slider = Tag(
+            "input", type="range", min=1, max=_MOST, value=self._kept[name], aria_label=label
+        )
+        slider.classes("hf-wide")
 
-            def moved() -> None:
-                said.say(f"{label}: {int(slider.value)}")
-                self._moved()
+        def moved(event: GenericEventArguments) -> None:
+            self._kept[name] = int(event.args)
+            said.say(f"{label}: {self._kept[name]}")
+            self._moved()
 
-            slider.on_value_change(moved)
-        return slider
+        slider.on("input", moved, js_handler="(event) => emit(event.target.value)", throttle=0.05)
 
     def draw(self, runs: list[str]) -> None:
         if runs != self._runs:
@@ -206,7 +209,7 @@ class _Stricter:
     async def _plan(self) -> None:
         await asyncio.sleep(_STILL_S)
         self._answer.say("Planning ...")
-        policy = f"best({int(self._best.value)}) | latest({int(self._latest.value)})"
+        policy = " | ".join(f"{name}({kept})" for name, kept in self._kept.items())
         run = None if self._run.value == _ALL else str(self._run.value)
         try:
             store = self._showing.site.store
