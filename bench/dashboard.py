@@ -13,7 +13,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,16 @@ import numpy as np
 from rich.console import Console
 
 import holdfast
-from bench.catalog_store import facts_of
+from bench.catalog_store import make_real_run
 from holdfast import keep, when
-from holdfast.model import Decision, StepRow
+from holdfast.engine import names
+from holdfast.engine.journal import encode_line
 from tests.dashboard.browser import CHROMIUM, FLAGS, serving
 
 _RUN = "large"
 _TABS = 10
+_EPOCH = 1_700_000_000.0
+_BATCH = 1000
 #: Seconds in which the cost of open pages is measured.
 _WINDOW_S = 10.0
 
@@ -52,29 +54,30 @@ def main() -> None:
 
 
 def make_store(place: Path, *, checkpoints: int, reports: int) -> None:
-    """Makes a store of one large run, as a rebuild of its catalog would, and a small one."""
+    """Makes a store of one large run, file by file and unsynced, and of a small one.
+
+    The large one goes without arrays; opening the store puts it into the catalog.
+    """
     with holdfast.open(place) as store:
-        inner = store._place
-        facts = facts_of(inner, _RUN, 0, checkpoints)
-        began = facts.checkpoints[0].info.created_at
-        steps = tuple(
-            StepRow(
-                step,
-                began + step / 10,
-                {
-                    "val_loss": math.exp(-step / reports) + math.sin(step) / 10,
-                    "accuracy": step / reports,
-                },
+        make_real_run(store._place, _RUN, checkpoints)
+        journal = Path(store._place.storage.absolute(names.folder_of_run(_RUN))) / names.JOURNAL
+        with journal.open("ab") as file:
+            for begin in range(0, reports, _BATCH):
+                rows = [_row(step, reports) for step in range(begin, begin + _BATCH)]
+                file.write(encode_line({"t": "steps", "at": rows[-1][1], "rows": rows}))
+            file.write(
+                encode_line({"t": "status", "at": _EPOCH, "status": "finished", "final": True})
             )
-            for step in range(reports)
-        )
-        gone = [
-            Decision(d.at + 1, "deleted", "not among the best 5", d.step, f"{d.checkpoint_id}-9")
-            for d in facts.decisions[::2]
-        ]
-        inner.catalog.replace_run(replace(facts, steps=steps, decisions=(*facts.decisions, *gone)))
         with store.run("live", metric="loss", save=when.never()) as run:
             run.step(0, loss=1.0)
+    # Read into the catalog now, and not by the first page.
+    holdfast.open(place).close()
+
+
+def _row(step: int, reports: int) -> list[Any]:
+    loss = math.exp(-step / reports) + math.sin(step) / 10
+    metrics = {"val_loss": loss, "loss": loss / 2, "accuracy": step / reports}
+    return [step, _EPOCH + step / 10, None, metrics, False, ""]
 
 
 def measured(place: Path, *, repeats: int) -> Iterator[tuple[str, float]]:
