@@ -87,6 +87,6 @@ def _slope(values: Numbers) -> float:
     if len(values) < 2:
         return 0.0
     first, second = np.triu_indices(len(values), 1)
-    # Divided first: the difference of some of the largest floats is none.
-    gaps = (second - first).astype(np.float64)
-    return float(np.median(values[second] / gaps - values[first] / gaps))
+    # Where the values are the largest floats, their difference is infinite, and so is the slope.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.median((values[second] - values[first]) / (second - first)))

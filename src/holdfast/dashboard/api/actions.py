@@ -17,7 +17,6 @@ from holdfast.dashboard.api import models
 from holdfast.dashboard.api.answering import (
     ERRORS,
     Shown,
-    There,
     answer,
     reference_of,
 )
@@ -97,32 +96,32 @@ class JobList(models.Answer):
 
 
 @router.post("/checkpoints/{reference}/pin", response_model=models.CheckpointAnswer)
-async def pin(site: There, reference: str) -> Response:
+async def pin(site: Shown, reference: str) -> Response:
     """Protect a checkpoint from every policy."""
     return await _say(site, reference, lambda checkpoint: checkpoint.pin())
 
 
 @router.post("/checkpoints/{reference}/unpin", response_model=models.CheckpointAnswer)
-async def unpin(site: There, reference: str) -> Response:
+async def unpin(site: Shown, reference: str) -> Response:
     """Leave a checkpoint to the policies again."""
     return await _say(site, reference, lambda checkpoint: checkpoint.unpin())
 
 
 @router.post("/checkpoints/{reference}/tags", response_model=models.CheckpointAnswer)
-async def tag(site: There, reference: str, asked: Tags) -> Response:
+async def tag(site: Shown, reference: str, asked: Tags) -> Response:
     """Add tags to a checkpoint."""
     return await _say(site, reference, lambda checkpoint: checkpoint.tag(*asked.tags))
 
 
 @router.delete("/checkpoints/{reference}/tags/{tag}", response_model=models.CheckpointAnswer)
-async def untag(site: There, reference: str, tag: str) -> Response:
+async def untag(site: Shown, reference: str, tag: str) -> Response:
     """Take a tag away; one that the checkpoint does not have is no error."""
     return await _say(site, reference, lambda checkpoint: checkpoint.untag(tag))
 
 
 @router.post("/verify", response_model=JobAnswer, status_code=202)
 async def verify(
-    site: There, request: Request, asked: Annotated[VerifyAsked | None, Body()] = None
+    site: Shown, request: Request, asked: Annotated[VerifyAsked | None, Body()] = None
 ) -> Response:
     """Read checkpoints in full and compare every digest, in the background."""
     told = asked or VerifyAsked(target=None, since=None, rate=None)
@@ -147,7 +146,7 @@ async def verify(
 
 @router.post("/mirror", response_model=JobAnswer, status_code=202)
 async def mirror(
-    site: There, request: Request, asked: Annotated[MirrorAsked | None, Body()] = None
+    site: Shown, request: Request, asked: Annotated[MirrorAsked | None, Body()] = None
 ) -> Response:
     """Bring the mirrors that the store has up to date, in the background."""
     run = asked.run if asked else None

@@ -34,21 +34,7 @@ def shown(request: Request) -> Site:
     return site
 
 
-def there(request: Request) -> Site:
-    """Returns the store on show.
-
-    Raises:
-        RefusedError: It is not there, or cannot be read now.
-    """
-    site = shown(request)
-    if site.state.standing != "ok":
-        raise RefusedError(away(site.state.text, site.state.hint))
-    return site
-
-
-#: A site whose store can be asked.
-There = Annotated[Site, Depends(there)]
-#: A site that may have no store now.
+#: The store on show. Asking a store that is away is an error that `add_handlers` knows.
 Shown = Annotated[Site, Depends(shown)]
 
 
@@ -68,14 +54,17 @@ async def answer(site: Site, question: Callable[[], BaseModel], *, status: int =
 
 
 def run_named(run: str) -> str:
-    """Returns the name of a run out of a path, where ``+`` stands for ``/``, as on disk."""
-    return run.replace("+", "/")
+    """Returns the name of a run out of an address, where ``+`` stands for ``/``, as on disk.
+
+    In a query ``+`` reads as a space, which no name holds.
+    """
+    return run.replace(" ", "/").replace("+", "/")
 
 
 def reference_of(text: str) -> str:
-    """Returns a reference out of a path: an id as it is, ``study+trial-7@best`` with its slash."""
+    """Returns a reference out of an address: ``study+trial-7@best`` with its slash, or an id."""
     run, at, rest = text.partition("@")
-    return f"{run_named(run)}@{rest}" if at else text
+    return f"{run_named(run)}@{rest}" if at else text.replace(" ", "+")
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 import holdfast
 from holdfast.dashboard.api import listing, models
-from holdfast.dashboard.api.answering import ERRORS, There, answer, reference_of
+from holdfast.dashboard.api.answering import ERRORS, Shown, answer, reference_of, run_named
 from holdfast.errors import ConfigError
 from holdfast.insight.ancestry import Ancestry, ancestry_of
 
@@ -24,7 +24,7 @@ Reference = Annotated[str, Query(max_length=400, description="`run@best`, `run@s
 
 @router.get("/checkpoints", response_model=models.CheckpointPage)
 async def list_checkpoints(
-    site: There,
+    site: Shown,
     *,
     run: Annotated[str | None, Query(max_length=200, description="Only those of it.")] = None,
     where: Annotated[
@@ -44,7 +44,7 @@ async def list_checkpoints(
     ] = None,
 ) -> Response:
     """List checkpoints: pages by a cursor, or rows by their numbers from `start` up to `end`."""
-    question = listing.Question(run, where, order_by)
+    question = listing.Question(run and run_named(run), where, order_by)
     by_rows = start is not None or end is not None
     if by_rows and (limit is not None or cursor is not None):
         raise ConfigError(
@@ -74,7 +74,7 @@ async def list_checkpoints(
 
 
 @router.get("/checkpoints/{reference}", response_model=models.CheckpointDetail)
-async def show_checkpoint(site: There, reference: str) -> Response:
+async def show_checkpoint(site: Shown, reference: str) -> Response:
     """Show one checkpoint in full, by its id or by a reference such as `run@best`."""
 
     def found() -> models.CheckpointDetail:
@@ -93,14 +93,14 @@ async def show_checkpoint(site: There, reference: str) -> Response:
 
 
 @router.get("/explain", response_model=models.Explanation)
-async def explain(site: There, of: Reference) -> Response:
+async def explain(site: Shown, of: Reference) -> Response:
     """Tell why a step was saved or not, and what became of its checkpoint, deleted or not."""
-    return await answer(site, lambda: _explanation(site.store.explain(of)))
+    return await answer(site, lambda: _explanation(site.store.explain(reference_of(of))))
 
 
 @router.get("/diff", response_model=models.DifferenceAnswer)
 async def diff(
-    site: There,
+    site: Shown,
     a: Reference,
     b: Reference,
     *,
@@ -108,10 +108,11 @@ async def diff(
 ) -> Response:
     """Tell how two checkpoints differ: metrics, configuration, tensors."""
 
-    def found() -> models.DifferenceAnswer:
-        return models.DifferenceAnswer.model_validate(site.store.diff(a, b, norms=norms).as_dict())
+    def compared() -> models.DifferenceAnswer:
+        found = site.store.diff(reference_of(a), reference_of(b), norms=norms)
+        return models.DifferenceAnswer.model_validate(found.as_dict())
 
-    return await answer(site, found)
+    return await answer(site, compared)
 
 
 def facts(checkpoint: holdfast.Checkpoint) -> dict[str, Any]:

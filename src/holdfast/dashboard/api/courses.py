@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from holdfast.dashboard.api import models
-from holdfast.dashboard.api.answering import ERRORS, There, answer, run_named
+from holdfast.dashboard.api.answering import ERRORS, Shown, answer, reference_of, run_named
 from holdfast.errors import ConfigError, NotFoundError
 from holdfast.insight import Course, marks_of
 from holdfast.model import Decision, Fate
@@ -24,7 +24,7 @@ Step = Annotated[int | None, Query(ge=-_FAR, le=_FAR)]
 
 
 @router.get("/runs/{run}/metrics", response_model=models.MetricNames)
-async def list_metrics(site: There, run: str) -> Response:
+async def list_metrics(site: Shown, run: str) -> Response:
     """List the metrics that a run reported; its own one stands apart."""
 
     def found() -> models.MetricNames:
@@ -36,7 +36,7 @@ async def list_metrics(site: There, run: str) -> Response:
 
 @router.get("/runs/{run}/series", response_model=models.SeriesList)
 async def show_series(
-    site: There,
+    site: Shown,
     run: str,
     *,
     metric: Annotated[
@@ -69,7 +69,7 @@ async def show_series(
 
 @router.get("/runs/{run}/decisions", response_model=models.DecisionPage)
 async def list_decisions(
-    site: There,
+    site: Shown,
     run: str,
     *,
     fate: Annotated[Fate | None, Query(description="Only these.")] = None,
@@ -83,12 +83,13 @@ async def list_decisions(
     ] = None,
 ) -> Response:
     """List what was decided, newest first."""
+    asked = checkpoint and reference_of(checkpoint)
 
     def matches(decision: Decision) -> bool:
         return (
             fate in (None, decision.fate)
             and step in (None, decision.step)
-            and checkpoint in (None, decision.checkpoint_id)
+            and asked in (None, decision.checkpoint_id)
         )
 
     def found() -> models.DecisionPage:
@@ -107,7 +108,7 @@ async def list_decisions(
 
 
 @router.get("/runs/{run}/marks", response_model=models.MarkList)
-async def list_marks(site: There, run: str) -> Response:
+async def list_marks(site: Shown, run: str) -> Response:
     """List what became of each checkpoint, by step: the dots on a chart."""
 
     def found() -> models.MarkList:

@@ -15,7 +15,7 @@ from pydantic import Field
 import holdfast
 from holdfast.dashboard.api import models
 from holdfast.dashboard.api.actions import Asked, Name
-from holdfast.dashboard.api.answering import ERRORS, There, answer
+from holdfast.dashboard.api.answering import ERRORS, Shown, answer
 from holdfast.errors import LockedError, NotFoundError
 
 router = APIRouter(responses=ERRORS, tags=["actions"])
@@ -88,7 +88,7 @@ class Plans:
 
 @router.post("/prune/plan", response_model=PlanAnswer)
 async def plan(
-    site: There, request: Request, asked: Annotated[PlanAsked | None, Body()] = None
+    site: Shown, request: Request, asked: Annotated[PlanAsked | None, Body()] = None
 ) -> Response:
     """Show what a clean-up would delete, and why; nothing is changed."""
     plans: Plans = request.app.state.plans
@@ -105,7 +105,7 @@ async def plan(
 
 
 @router.post("/prune/apply", response_model=PlanAnswer)
-async def apply(site: There, request: Request, asked: ApplyAsked) -> Response:
+async def apply(site: Shown, request: Request, asked: ApplyAsked) -> Response:
     """Carry out a plan that was shown; 409 where it would delete anything else by now."""
     plans: Plans = request.app.state.plans
 

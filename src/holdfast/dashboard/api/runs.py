@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from holdfast.dashboard.api import models
-from holdfast.dashboard.api.answering import ERRORS, There, answer, run_named
+from holdfast.dashboard.api.answering import ERRORS, Shown, answer, run_named
 from holdfast.errors import NotFoundError
 from holdfast.insight import RunSummary
 
@@ -16,7 +16,7 @@ router = APIRouter(responses=ERRORS, tags=["runs"])
 
 
 @router.get("/runs", response_model=models.RunList)
-async def list_runs(site: There) -> Response:
+async def list_runs(site: Shown) -> Response:
     """List all runs at a glance."""
 
     def found() -> models.RunList:
@@ -27,7 +27,7 @@ async def list_runs(site: There) -> Response:
 
 
 @router.get("/runs/{run}", response_model=models.RunDetail)
-async def show_run(site: There, run: str) -> Response:
+async def show_run(site: Shown, run: str) -> Response:
     """Show one run; write `+` for each `/` of its name."""
 
     def found() -> models.RunDetail:

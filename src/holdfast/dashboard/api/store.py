@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 import holdfast
 from holdfast.dashboard.api import models
-from holdfast.dashboard.api.answering import ERRORS, Shown, There, answer
+from holdfast.dashboard.api.answering import ERRORS, Shown, answer
 from holdfast.errors import HoldfastError
 
 router = APIRouter(responses=ERRORS, tags=["store"])
@@ -41,7 +41,7 @@ async def health(site: Shown) -> Response:
 
 
 @router.get("/usage", response_model=models.UsageAnswer)
-async def usage(site: There) -> Response:
+async def usage(site: Shown) -> Response:
     """Tell what takes space, per run and in all; shared bytes are counted once."""
 
     def found() -> models.UsageAnswer:

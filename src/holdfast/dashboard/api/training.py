@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from holdfast.dashboard.api import models
-from holdfast.dashboard.api.answering import ERRORS, There, answer
+from holdfast.dashboard.api.answering import ERRORS, Shown, answer, run_named
 from holdfast.insight.training import HISTORY, newest, training_of
 
 router = APIRouter(responses=ERRORS, tags=["training"])
@@ -16,7 +16,7 @@ router = APIRouter(responses=ERRORS, tags=["training"])
 
 @router.get("/training-metrics", response_model=models.TrainingMetrics)
 async def training_metrics(
-    site: There,
+    site: Shown,
     run: Annotated[
         str | None,
         Query(max_length=200, description="A run; left out, the newest that is being trained."),
@@ -27,7 +27,7 @@ async def training_metrics(
 
     def found() -> models.TrainingMetrics:
         store = site.store
-        info = store[run].info if run is not None else newest(one.info for one in store.runs())
+        info = store[run_named(run)].info if run else newest(one.info for one in store.runs())
         if info is None:
             return models.TrainingMetrics()
         told = training_of(info, site.overview.course(info.name), history=history)
