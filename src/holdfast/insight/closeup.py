@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from holdfast.insight.alerts import Alert, alerts_of, worst_first
 from holdfast.insight.course import Course
-from holdfast.insight.marks import Mark, best_of, marks_of
+from holdfast.insight.marks import Mark, best_of
 from holdfast.insight.overview import Overview
 from holdfast.model import CheckpointInfo, Decision, RunInfo
 from holdfast.store import Store
@@ -64,7 +64,7 @@ def close_up(store: Store, overview: Overview, run: str) -> CloseUp:
         course=course,
         metrics=tuple(sorted(course.metrics, key=lambda name: (name != info.metric, name))),
         decisions=tuple(course.decisions),
-        marks=tuple(marks_of(reader, course)),
+        marks=overview.marks(run),
         alerts=tuple(worst_first(list(alerts_of(reader, info, course)))),
         best=best_of(reader),
         latest=next((found.info for found in reader.checkpoints(limit=1)), None),
