@@ -87,6 +87,7 @@ def measured(place: Path, *, repeats: int) -> Iterator[tuple[str, float]]:
     with serving(place) as server, sync_playwright() as running:
         browser = running.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         page = browser.new_page()
+        yield "memory of the server before the first page (MB)", _memory(server.pid) / 1e6
         for name, path, drawn in (
             ("overview", "/ui/", "text=large"),
             ("run", f"/ui/run/{_RUN}", "canvas"),

@@ -64,7 +64,7 @@ def close_up(store: Store, overview: Overview, run: str) -> CloseUp:
         course=course,
         metrics=tuple(sorted(course.metrics, key=lambda name: (name != info.metric, name))),
         decisions=tuple(course.decisions),
-        marks=overview.marks(run),
+        marks=overview.marks(course),
         alerts=tuple(worst_first(list(alerts_of(reader, info, course)))),
         best=best_of(reader),
         latest=next((found.info for found in reader.checkpoints(limit=1)), None),

@@ -139,16 +139,18 @@ class Overview:
         course.refresh()
         return course
 
-    def marks(self, run: str) -> tuple[Mark, ...]:
+    def marks(self, course: Course) -> tuple[Mark, ...]:
         """Returns what became of each of a run's checkpoints, by step.
 
+        Args:
+            course: The run's course, as `course` returned it.
+
         Raises:
-            NotFoundError: There is no such run.
+            NotFoundError: There is no such run any more.
         """
-        course = self.course(run)
         with self._lock:
-            marks = self._marks.setdefault(run, Marks())
-        return marks.of(self._store[run], course)
+            marks = self._marks.setdefault(course.name, Marks())
+        return marks.of(self._store[course.name], course)
 
     def usage(self) -> tuple[Usage, Budget | None]:
         """Returns what takes space, and how much of the budget it is, where there is one."""

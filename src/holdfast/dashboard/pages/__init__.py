@@ -5,15 +5,22 @@ They are made with NiceGUI, one module for each page; `mount` puts them on a ser
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from holdfast.dashboard.site import Site
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, HoldfastError
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
+
+    from holdfast.dashboard.pages.feed import Showing
+
+    Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[Any]]
 
 #: Where the pages are.
 ROOT: Final = "/ui"
@@ -78,3 +85,23 @@ def mount(
         binding_refresh_interval=None,
         favicon="⚓",
     )
+    app.router.lifespan_context = _warmed(app.router.lifespan_context, showing)
+
+
+def _warmed(lifespan: Lifespan, showing: Showing) -> Lifespan:
+    """Returns a lifespan in which the store is read once before anybody asks for a page."""
+
+    @contextlib.asynccontextmanager
+    async def warmed(app: FastAPI) -> AsyncIterator[Any]:
+        async with lifespan(app) as state:
+            reading = asyncio.create_task(_read(showing), name="reading the store")
+            yield state
+            reading.cancel()
+
+    return warmed
+
+
+async def _read(showing: Showing) -> None:
+    with contextlib.suppress(HoldfastError):
+        # What is wrong with the store is said by the pages.
+        await showing.feed.ask("overview", showing.site.overview.summary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Final
 
 from nicegui import Client, ui
 
@@ -19,6 +20,9 @@ from holdfast.errors import NotFoundError
 from holdfast.insight import Alert, CloseUp, close_up
 from holdfast.model import RunInfo
 from holdfast.wording import nbytes_text, number
+
+#: How long what was seen of a run that rests is believed, unless its mark changes.
+_REST_S: Final = 30.0
 
 
 async def show(showing: Showing, client: Client, run: str, *, checkpoint: str = "") -> None:
@@ -41,6 +45,7 @@ class _Page:
         self._asked = checkpoint
         self._alerts_shown: tuple[Alert, ...] = ()
         self._setup_shown: RunInfo | None = None
+        self._believed: tuple[object, float, str] = (None, 0.0, "")
         self._missing = Tag("p", role="status")
         self._body = Tag("div")
         with self._body:
@@ -61,14 +66,18 @@ class _Page:
             return
         site = self._showing.site
         store, overview = site.store, site.overview
+        feed = self._showing.feed
+        version = (await feed.ask("versions", store.versions)).get(self._run)
+        if not self._is_news(version):
+            await self._details.draw()
+            return
         try:
-            seen = await self._showing.feed.ask(
-                ("run", self._run), partial(close_up, store, overview, self._run)
-            )
+            seen = await feed.ask(("run", self._run), partial(close_up, store, overview, self._run))
         except NotFoundError as error:
             self._body.visible = False
             self._missing.say(f"{error.message}: {error.hint}")
             return
+        self._believed = (version, time.monotonic() + _REST_S, seen.info.status)
         self._missing.say("")
         self._facts.draw(seen, now=time.time())
         if seen.alerts != self._alerts_shown:
@@ -85,6 +94,12 @@ class _Page:
             await self._details.draw()
         self._log.draw(seen.decisions)
         self._draw_setup(seen.info)
+
+    def _is_news(self, version: object) -> bool:
+        """Whether the run has to be looked at: one that rests is so when its mark changes."""
+        known, until, status = self._believed
+        rests = status not in ("", "running")
+        return self._asked != "" or not rests or version != known or time.monotonic() > until
 
     def _draw_setup(self, info: RunInfo) -> None:
         if info == self._setup_shown:
