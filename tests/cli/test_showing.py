@@ -14,6 +14,7 @@ TOKEN = "a-token-of-some-length"
         (("--host", "192.168.1.5"), "there is no token"),
         (("--host", "::"), "there is no token"),
         (("--host", "gpu-7"), "there is no token"),
+        (("--allow-host", "dash.example"), "there is no token"),
         (("--token-value", "short"), "can be guessed"),
         (("--token", "--token-value", TOKEN), "--token makes a token"),
         (("--host", "no-such-host.invalid", "--token"), "no place to listen at"),

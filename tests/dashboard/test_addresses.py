@@ -72,6 +72,21 @@ def test_an_origin_is_the_same_by_name_and_port(origin, host, same):
     assert same_origin(origin, host) is same
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed", "beyond"),
+    [
+        ("127.0.0.1", (), False),
+        ("::1", ("localhost:9000",), False),
+        ("0.0.0.0", (), True),
+        ("gpu-7", (), True),
+        # Who gives it a name lets others in by it.
+        ("127.0.0.1", ("dash.example",), True),
+    ],
+)
+def test_others_may_reach_what_listens_beyond_loopback_or_has_a_name(host, allowed, beyond):
+    assert Addresses.of(host, 8765, allowed=allowed).beyond is beyond
+
+
 def test_what_is_no_name_is_not_allowed_as_one():
     with pytest.raises(ConfigError, match="http://dash"):
         Addresses.of("127.0.0.1", 8765, allowed=("http://dash",))

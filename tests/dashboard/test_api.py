@@ -2,6 +2,8 @@
 
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -10,6 +12,8 @@ from holdfast.dashboard.problems import problem_of
 from holdfast.errors import HoldfastError
 from tests.dashboard.asking import BEARER, TOKEN, asking, copied, train
 
+#: Far beyond what it takes; only a hang comes to it.
+PATIENCE_S = 60
 RUN, IN_PATH = "study/trial-7", "study+trial-7"
 
 
@@ -143,6 +147,29 @@ def test_a_difference_has_norms_where_they_are_asked_for(client):
     moved = get(client, f"diff?a={a}&b={b}&norms=true")["tensors"]["model"]["w"]
     assert moved["largest"] == 1.0
     assert moved["difference"] == pytest.approx(math.sqrt(8))
+
+
+def test_many_who_read_tensors_hold_up_nobody_who_only_looks(place, monkeypatch):
+    go, reading = threading.Event(), threading.Semaphore(0)
+    diff = holdfast.Store.diff
+
+    def slow(self, a, b, *, norms=False):
+        reading.release()
+        assert go.wait(PATIENCE_S)
+        return diff(self, a, b, norms=norms)
+
+    monkeypatch.setattr("holdfast.Store.diff", slow)
+    path = f"/api/v1/diff?a={RUN}@step:4&b={RUN}@step:5&norms=true"
+    with asking(place) as client, ThreadPoolExecutor(40) as pool:
+        answers = [pool.submit(client.get, path) for _ in range(40)]
+        try:
+            # Two are at it; the others wait for them, and not in a thread.
+            for _ in range(2):
+                assert reading.acquire(timeout=PATIENCE_S)
+            assert get(client, "health")["standing"] == "ok"
+        finally:
+            go.set()
+        assert {answer.result(PATIENCE_S).status_code for answer in answers} == {200}
 
 
 def test_usage_and_health(client, place):

@@ -21,6 +21,8 @@ TRESPASSES = [
     ("engine/trespass.py", "import obstore", "object stores are known to storage only"),
     ("lifecycle/trespass.py", "import rich", "the terminal is known to the command line only"),
     ("cli/trespass.py", "from holdfast.engine import commit", "faces use public names only"),
+    ("dashboard/trespass.py", "import holdfast.cli", "rows import downwards only"),
+    ("dashboard/trespass.py", "import holdfast.engine", "faces use public names only"),
     ("adapters/trespass.py", "import holdfast.storage", "adapters and trackers never reach"),
     ("storage/trespass.py", "import holdfast.model", "storage speaks bytes"),
     ("catalog/trespass.py", "import holdfast.tree", "the catalog speaks SQL"),

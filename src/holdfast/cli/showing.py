@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import webbrowser
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +92,8 @@ def _dashboard(
     def ready(listening: Listening) -> None:
         _announce(session, listening, made)
         if open_:
-            webbrowser.open(listening.url)
+            # Not here, where the server runs: a browser of the terminal's comes back when it ends.
+            threading.Thread(target=webbrowser.open, args=(listening.url,), daemon=True).start()
 
     serve(
         where or session.where(),

@@ -45,8 +45,9 @@ class Addresses:
     Attributes:
         port: The port that it listens at.
         named: Others that it may be called, besides loopback's.
-        beyond: Whether it listens beyond loopback: then the address that a connection was made
-            to is a name, too. A number cannot be made to point elsewhere.
+        beyond: Whether others than this machine may reach it: it listens beyond loopback, or has
+            a name, a proxy's perhaps. Then the address that a connection was made to is a name,
+            too: a number cannot be made to point elsewhere.
     """
 
     port: int
@@ -73,9 +74,9 @@ class Addresses:
                     f"{text!r} is not the name of a host", hint="write name or name:port"
                 )
             named.add(address)
-        beyond = not is_loopback(host)
+        beyond = not (is_loopback(host) and all(is_loopback(address.name) for address in named))
         own = Address.parse(f"[{host}]" if ":" in host else host)
-        if beyond and own is not None:
+        if own is not None and not is_loopback(host):
             named.add(Address(own.name, port))
         return cls(port, frozenset(named), beyond)
 

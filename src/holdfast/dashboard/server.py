@@ -76,10 +76,11 @@ def serve(
             or the place cannot be listened at.
         LockedError: Another process has the port.
     """
-    if not is_loopback(host) and token is None:
+    allow = tuple(allow)
+    if token is None and Addresses.of(host, port, allowed=allow).beyond:
         raise ConfigError(
-            f"{host} can be reached from other machines, and there is no token",
-            hint="add --token, or listen at 127.0.0.1",
+            f"others can reach {', '.join((host, *allow))}, and there is no token",
+            hint="add --token, or listen at 127.0.0.1 alone",
         )
     if token is not None:
         # Before anything is bound.

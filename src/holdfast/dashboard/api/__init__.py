@@ -26,6 +26,9 @@ from holdfast.dashboard.site import Site
 PREFIX: Final = "/api"
 VERSION: Final = "/v1"
 
+#: Who reads tensors at once; it takes long, and would take all threads from those who only look.
+_READERS: Final = 2
+
 _ROUTERS: Final[tuple[APIRouter, ...]] = (
     store.router,
     events.router,
@@ -57,6 +60,7 @@ def build(site: Site, jobs: Jobs, stopping: asyncio.Event) -> FastAPI:
     app.state.jobs = jobs
     app.state.streams = events.Streams(stopping)
     app.state.plans = pruning.Plans()
+    app.state.reading = asyncio.Semaphore(_READERS)
     answering.add_handlers(app)
     for router in _ROUTERS:
         app.include_router(router, prefix=VERSION)

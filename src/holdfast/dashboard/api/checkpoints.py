@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 import holdfast
@@ -101,6 +102,7 @@ async def explain(site: Shown, of: Reference) -> Response:
 @router.get("/diff", response_model=models.DifferenceAnswer)
 async def diff(
     site: Shown,
+    request: Request,
     a: Reference,
     b: Reference,
     *,
@@ -112,7 +114,11 @@ async def diff(
         found = site.store.diff(reference_of(a), reference_of(b), norms=norms)
         return models.DifferenceAnswer.model_validate(found.as_dict())
 
-    return await answer(site, compared)
+    if not norms:
+        return await answer(site, compared)
+    reading: asyncio.Semaphore = request.app.state.reading
+    async with reading:
+        return await answer(site, compared)
 
 
 def facts(checkpoint: holdfast.Checkpoint) -> dict[str, Any]:
