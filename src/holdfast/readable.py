@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
@@ -102,3 +102,22 @@ def shortened(text: str, most: int) -> str:
     kept = max(most - 1, 1)
     head = (kept + 1) // 2
     return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+
+
+def iso(at: float) -> str:
+    """Returns a time as ISO 8601 in UTC, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
+
+
+def strict(value: object) -> object:
+    """Returns a value with NaN and infinities as text, for JSON has no such numbers.
+
+    They read ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, as in the store's own files.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, Mapping):
+        return {str(key): strict(inner) for key, inner in value.items()}
+    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
+        return [strict(inner) for inner in value]
+    return value

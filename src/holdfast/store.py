@@ -290,6 +290,10 @@ class Store(Upkeep):
         """
         return self._place.catalog.watcher()
 
+    def versions(self) -> dict[str, tuple[int, int]]:
+        """Returns, by run, what is another pair of numbers after a run changed, in one look."""
+        return self._place.catalog.sync_states()
+
     def get(self, reference: str) -> Checkpoint:
         """Returns the checkpoint that a reference chooses.
 

@@ -8,7 +8,16 @@ from collections.abc import Callable
 
 from holdfast import references
 from holdfast.errors import ConfigError
-from holdfast.lifecycle import mirroring, mirrors, planning, reindex, repairing, usage, verifying
+from holdfast.lifecycle import (
+    health,
+    mirroring,
+    mirrors,
+    planning,
+    reindex,
+    repairing,
+    usage,
+    verifying,
+)
 from holdfast.lifecycle.expression import parse_keep
 from holdfast.lifecycle.findings import Findings
 from holdfast.lifecycle.mirroredrun import Mirrored
@@ -103,6 +112,14 @@ class Upkeep:
     def verify_nbytes(self, target: str | None = None, *, since: float | str | None = None) -> int:
         """Returns how many bytes `verify` is going to read with these arguments."""
         return verifying.nbytes_to_read(self._place, self._id_of(target), since=_moment(since))
+
+    def verified(self) -> dict[str, health.Verified]:
+        """Returns what verifications found so far, by run: when, how much, and what is damaged."""
+        return health.verified(self._place)
+
+    def mirror_states(self) -> tuple[health.MirrorState, ...]:
+        """Returns how far the mirrors are that it was opened with or had before; copies nothing."""
+        return health.mirror_states(self._place)
 
     def mirror(
         self,

@@ -1,21 +1,21 @@
-"""Values as people read them: ages, times, sizes, numbers, names. Pure text, no terminal."""
+"""Text for the terminal: what comes from a store made harmless, values of a configuration, JSON."""
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
 
 from holdfast.readable import (
     age,
     count,
+    iso,
     metrics_text,
     moment,
     nbytes_text,
     number,
     printable,
     seconds_text,
+    strict,
 )
 
 __all__ = [
@@ -36,11 +36,6 @@ __all__ = [
 
 #: A mapping with more values than this would bury what stands around it.
 _MANY = 12
-
-
-def iso(at: float) -> str:
-    """Returns a time as ISO 8601 in UTC, to the millisecond."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
@@ -72,17 +67,3 @@ def value_text(value: object) -> str:
 
 def _size(value: object) -> int:
     return sum(map(_size, value.values())) if isinstance(value, Mapping) else 1
-
-
-def strict(value: object) -> object:
-    """Returns a value with NaN and infinities as text, for JSON has no such numbers.
-
-    They read ``"NaN"``, ``"Infinity"`` and ``"-Infinity"``, as in the store's own files.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, Mapping):
-        return {str(key): strict(inner) for key, inner in value.items()}
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes)):
-        return [strict(inner) for inner in value]
-    return value

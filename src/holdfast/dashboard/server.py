@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import uvicorn
+from fastapi import FastAPI
 
+from holdfast.dashboard import pages
 from holdfast.dashboard.addresses import Addresses, is_loopback
 from holdfast.dashboard.application import Served, build
-from holdfast.dashboard.gate import Gate
+from holdfast.dashboard.gate import LOGIN, Gate
 from holdfast.dashboard.sessions import Token
 from holdfast.dashboard.site import Site
 from holdfast.errors import ConfigError, LockedError
@@ -86,10 +88,14 @@ def serve(
     with _bound(host, port) as bound:
         at = bound.getsockname()[1]
         gate = Gate(Addresses.of(host, at, allowed=allow), token=token)
-        served = build(Site(store, catalog=catalog, budget=budget), gate)
+        served = build(Site(store, catalog=catalog, budget=budget), gate, pages=_mount)
         shown = f"[{host}]" if ":" in host else host
         where = Listening(f"http://{shown}:{at}/", host, at, store, token is None)
         _Server(served, lambda: ready(where)).run(sockets=[bound])
+
+
+def _mount(app: FastAPI, site: Site, gate: Gate) -> None:
+    pages.mount(app, site, may_act=gate.may_act, log_in=LOGIN if gate.has_token else None)
 
 
 class _Server(uvicorn.Server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Literal
@@ -58,7 +59,36 @@ def marks_of(run: RunReader, course: Course) -> list[Mark]:
         run: The run.
         course: Its course, refreshed.
     """
-    marks = _decided(course.decisions)
+    return list(Marks().of(run, course))
+
+
+class Marks:
+    """A run's marks, kept up to date: each decision is looked at once.
+
+    Usable from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._decided: dict[str, Mark] = {}
+        self._read: list[Decision] = []
+
+    def of(self, run: RunReader, course: Course) -> tuple[Mark, ...]:
+        """Returns a run's marks; arguments and order as for `marks_of`."""
+        with self._lock:
+            decisions = course.decisions
+            known = len(self._read)
+            if decisions[known - 1 : known] != self._read[-1:] or known > len(decisions):
+                # The run was deleted and made anew.
+                self._decided, known = {}, 0
+            _decide(self._decided, decisions[known:])
+            self._read = decisions
+            marks = dict(self._decided)
+        return tuple(_completed(run, marks))
+
+
+def _completed(run: RunReader, marks: dict[str, Mark]) -> list[Mark]:
+    """Returns marks with what the run's checkpoints say of themselves now."""
     best = best_of(run)
     if best is not None and best.id in marks:
         marks[best.id] = replace(marks[best.id], best=True)
@@ -74,8 +104,7 @@ def marks_of(run: RunReader, course: Course) -> list[Mark]:
     return sorted(marks.values(), key=lambda mark: (mark.step, mark.at))
 
 
-def _decided(decisions: Iterable[Decision]) -> dict[str, Mark]:
-    marks: dict[str, Mark] = {}
+def _decide(marks: dict[str, Mark], decisions: Iterable[Decision]) -> None:
     for decision in decisions:
         fate = _FATES.get(decision.fate)
         if fate is None:
@@ -94,7 +123,6 @@ def _decided(decisions: Iterable[Decision]) -> dict[str, Mark]:
             still = known.fate == "thinned" and fate == "kept"
             known = replace(known, fate="thinned" if still else fate, why=decision.reason)
         marks[key] = known
-    return marks
 
 
 def _special(run: RunReader) -> list[CheckpointInfo]:

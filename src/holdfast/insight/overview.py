@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
+from holdfast.catalog import RunUsage
 from holdfast.errors import NotFoundError
 from holdfast.insight.alerts import Alert, alerts_of, worst_first
 from holdfast.insight.course import Course
-from holdfast.insight.marks import best_of
+from holdfast.insight.marks import Mark, Marks, best_of
 from holdfast.lifecycle.usage import Budget, Usage
 from holdfast.model import CheckpointInfo, RunInfo, metric_mode
+from holdfast.reading import RunReader
 from holdfast.store import Store
 
+#: What people want to know the best value of, whatever a run is ranked by.
+_ASKED_FOR: Final = ("loss", "accuracy")
+#: How long what was seen of a run that rests is believed, unless its mark changes.
+_REST_S: Final = 30.0
 #: Points of a sparkline.
 SPARK = 40
 
@@ -61,7 +70,8 @@ class StoreSummary:
         nbytes: Logical bytes of all, as if nothing were shared.
         stored_nbytes: Bytes of the distinct shards.
         budget: Stored bytes against what they may be, where a budget was given.
-        best: Metric to its best value among the runs' best checkpoints.
+        best: Metric to its best value among the runs' best checkpoints; loss and accuracy also
+            where they are no run's own.
         last_saved_at: When the newest checkpoint was saved; None before the first.
         alerts: What needs attention, the worst first.
     """
@@ -74,6 +84,24 @@ class StoreSummary:
     best: dict[str, float]
     last_saved_at: float | None
     alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was seen of a run, and until when it may be believed.
+
+    While somebody trains, nothing is believed: rows may be there before the mark that tells of
+    them. A run that rests is looked at again after a while all the same.
+    """
+
+    key: object
+    until: float
+    summary: RunSummary
+    alerts: tuple[Alert, ...]
+
+    @property
+    def rests(self) -> bool:
+        return self.summary.info.status != "running"
 
 
 class Overview:
@@ -94,6 +122,8 @@ class Overview:
         self._budget = budget
         self._lock = threading.Lock()
         self._courses: dict[str, Course] = {}
+        self._marks: dict[str, Marks] = {}
+        self._seen: dict[str, _Seen] = {}
         if budget is not None:
             store.usage().against(budget)
 
@@ -109,6 +139,19 @@ class Overview:
         course.refresh()
         return course
 
+    def marks(self, course: Course) -> tuple[Mark, ...]:
+        """Returns what became of each of a run's checkpoints, by step.
+
+        Args:
+            course: The run's course, as `course` returned it.
+
+        Raises:
+            NotFoundError: There is no such run any more.
+        """
+        with self._lock:
+            marks = self._marks.setdefault(course.name, Marks())
+        return marks.of(self._store[course.name], course)
+
     def usage(self) -> tuple[Usage, Budget | None]:
         """Returns what takes space, and how much of the budget it is, where there is one."""
         usage = self._store.usage()
@@ -121,29 +164,18 @@ class Overview:
     def summary(self) -> StoreSummary:
         """Returns the store as it is now."""
         usage, budget = self.usage()
+        versions = self._store.versions()
         alerts: list[Alert] = []
         runs: list[RunSummary] = []
         for run in self._store.runs():
+            key = (versions.get(run.name), usage.runs.get(run.name))
             try:
-                info, course = run.info, self.course(run.name)
+                seen = self._look(run, key, usage.runs.get(run.name))
             except NotFoundError:
                 # Deleted since it was listed.
                 continue
-            alerts += alerts_of(run, info, course)
-            took = usage.runs.get(run.name)
-            runs.append(
-                RunSummary(
-                    info,
-                    course.steps,
-                    course.last.step if course.last else None,
-                    best_of(run),
-                    next((c.info for c in run.checkpoints(limit=1)), None),
-                    took.checkpoints if took else 0,
-                    took.nbytes if took else 0,
-                    took.stored_nbytes if took else 0,
-                    _spark(course, info.metric),
-                )
-            )
+            alerts += seen.alerts
+            runs.append(seen.summary)
         if budget is not None and budget.exceeded:
             alerts.append(_over(budget))
         saved = [run.latest.created_at for run in runs if run.latest]
@@ -154,10 +186,39 @@ class Overview:
             usage.nbytes,
             usage.stored_nbytes,
             budget,
-            _bests(runs),
+            {**self._known_bests(), **_bests(runs)},
             max(saved, default=None),
             tuple(worst_first(alerts)),
         )
+
+    def _look(self, run: RunReader, key: object, took: RunUsage | None) -> _Seen:
+        """Returns what there is to be said of a run; one that rests is not read again."""
+        known = self._seen.get(run.name)
+        now = time.monotonic()
+        if known is not None and known.key == key and now < known.until and known.rests:
+            return known
+        info, course = run.info, self.course(run.name)
+        summary = RunSummary(
+            info,
+            course.steps,
+            course.last.step if course.last else None,
+            best_of(run),
+            next((c.info for c in run.checkpoints(limit=1)), None),
+            took.checkpoints if took else 0,
+            took.nbytes if took else 0,
+            took.stored_nbytes if took else 0,
+            _spark(course, info.metric),
+        )
+        alerts = tuple(alerts_of(run, info, course))
+        seen = self._seen[run.name] = _Seen(key, now + _REST_S, summary, alerts)
+        return seen
+
+    def _known_bests(self) -> dict[str, float]:
+        found = {}
+        for metric in _ASKED_FOR:
+            with contextlib.suppress(NotFoundError):
+                found[metric] = self._store.best(metric).metrics[metric]
+        return found
 
 
 def _spark(course: Course, metric: str | None) -> tuple[float, ...]:
