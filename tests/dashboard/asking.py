@@ -32,9 +32,10 @@ class Clock:
 
 
 @contextlib.contextmanager
-def asking(place, *, token=None, host="127.0.0.1", clock=None, **site):
+def asking(place, *, token=None, host="127.0.0.1", allowed=(), clock=None, **site):
     """Yields a client of the store's dashboard; `client.site` is the store on show."""
-    gate = Gate(Addresses.of(host, PORT), token=token, **({"clock": clock} if clock else {}))
+    named = Addresses.of(host, PORT, allowed=allowed)
+    gate = Gate(named, token=token, **({"clock": clock} if clock else {}))
     served = build(Site(str(place), **site), gate)
     with TestClient(
         served.app, base_url=HERE, raise_server_exceptions=False, follow_redirects=False
