@@ -15,8 +15,9 @@ TORCH := $(shell grep '^torch==' constraints.txt)
 # One thread per process: two test processes on two cores, and sums in one order.
 RUN_TESTS := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --hypothesis-profile=ci
 ELSEWHERE := servers or sweeps or frameworks or slow
-# What the tests of `make test-all` start: a database, a fault injector, filesystems to shut down.
-APT := postgresql strace xfsprogs e2fsprogs
+# What the tests of `make test-all` start: a database, a fault injector, filesystems to shut down, a
+# browser and what it writes with.
+APT := postgresql strace xfsprogs e2fsprogs chromium fonts-dejavu-core
 
 .PHONY: help
 help: ## this list
