@@ -122,7 +122,7 @@ def test_every_command_has_a_summary_and_examples_in_its_help(ask):
     from holdfast.cli.app import app
 
     names = [command.name for command in app.registered_commands]
-    assert len(names) == 26
+    assert len(names) == 27
     for name in names:
         answer = ask(None, name, "--help")
         assert answer.code == 0
