@@ -10,7 +10,11 @@ FILES = sorted(TESTS.rglob("*.py"))
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ASSERTING_CALLS = {"pytest.raises", "pytest.warns", "pytest.fail", "raises", "warns", "fail"}
-CHECKER_PREFIXES = ("assert_", "check_", "expect_", "run_state_machine_as_test")
+#: The last two are a browser's: what never comes to be so is a failure.
+CHECKER_PREFIXES = (
+    "assert_", "check_", "expect_", "run_state_machine_as_test",
+    "wait_for_selector", "wait_for_function",
+)  # fmt: skip
 SKIPS = {"skip", "skipif", "xfail"}
 
 
@@ -77,6 +81,7 @@ CAN_FAIL = [
     "def test_a():\n    assert run()",
     "def test_a():\n    with pytest.raises(ValueError):\n        run()",
     "def test_a():\n    assert_same(1, 1)",
+    "def test_a(page):\n    page.wait_for_selector('text=saved')",
     "def outer():\n    inner()\ndef inner():\n    assert run()\ndef test_a():\n    outer()",
 ]
 SILENT = [
