@@ -16,6 +16,11 @@ from coverage.numbits import numbits_to_nums
 
 #: So many tests are run together: a failure ends the lot.
 _TOGETHER: Final = 40
+#: Folders whose tests are about what a mutant takes out.
+_TELLING: Final = (
+    "tests/storage", "tests/engine", "tests/security", "tests/reliability", "tests/lifecycle",
+    "tests/state", "tests/golden", "tests/wrong_input", "tests/runs", "tests/processes",
+)  # fmt: skip
 #: Who inherits the tests that the package itself brings along.
 _HEIRS: Final = "tests/storage/test_conformance.py"
 
@@ -62,6 +67,11 @@ class Covering:
 
 
 def in_lots(tests: Iterable[str], near: str) -> list[tuple[str, ...]]:
-    """Returns tests in lots to be run together, those near the place first."""
-    ordered = sorted(tests, key=lambda test: (not test.startswith(near), test))
+    """Returns tests in lots to be run together: those near the place first, telling ones next."""
+
+    def rank(test: str) -> tuple[int, str]:
+        folders = (near, *_TELLING)
+        return next((n for n, one in enumerate(folders) if test.startswith(one)), 99), test
+
+    ordered = sorted(tests, key=rank)
     return [tuple(ordered[i : i + _TOGETHER]) for i in range(0, len(ordered), _TOGETHER)]
