@@ -6,6 +6,8 @@
     const wanted =
       "a[href], button, input, select, textarea, [role=button], [role=slider], [role=img], " +
       "[role=region], section, nav, [role=progressbar]";
+    // What stands in a place does not name it.
+    const unread = "input, section, nav, [role=img], [role=region], [role=progressbar]";
     const texts = (elements) => [...elements].map((one) => one?.textContent || "").join("");
     for (const one of document.querySelectorAll(wanted)) {
       if (!one.checkVisibility({ visibilityProperty: true })) continue;
@@ -16,7 +18,7 @@
         one.getAttribute("aria-label") ||
         texts(ids.map((id) => document.getElementById(id))) ||
         texts(one.labels || []) ||
-        (one.matches("input") ? "" : one.textContent) ||
+        (one.matches(unread) ? "" : one.textContent) ||
         one.title ||
         "";
       if (!name.trim()) found.push(one.outerHTML.slice(0, 160));

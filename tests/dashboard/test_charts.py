@@ -119,6 +119,7 @@ def test_a_mark_lies_on_the_line_at_the_newest_value_up_to_its_step():
     marks = [
         Mark("early", 5, 0.0, "deleted"),
         Mark("between", 25, 0.0, "thinned", pinned=True),
+        Mark("at", 30, 0.0, "failed"),
         Mark("late", 99, 0.0, "kept", best=True),
     ]
     found = charts.mark_points(marks, line)
@@ -128,6 +129,7 @@ def test_a_mark_lies_on_the_line_at_the_newest_value_up_to_its_step():
         "deleted": [("early", [5, 9.0])],
         "thinned": [("between", [25, 9.0])],
         "pinned": [("between", [25, 9.0])],
+        "failed": [("at", [30, 7.0])],
         "kept": [("late", [99, 7.0])],
         "best": [("late", [99, 7.0])],
     }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -103,3 +106,41 @@ def test_a_store_that_cannot_be_opened_says_why(tmp_path):
         await until(site, lambda: site.state.standing == "ok")
 
     watching(Site(str(tmp_path / "store")), during)
+
+
+def test_an_owner_that_is_killed_is_noticed_although_it_commits_nothing(tmp_path):
+    script = """
+import sys, holdfast
+with holdfast.open(sys.argv[1]) as store, store.run("run") as run:
+    run.step(0, loss=1.0)
+    run.wait()
+    print("running", flush=True)
+    sys.stdin.read()
+"""
+    with holdfast.open(tmp_path / "store"):
+        pass
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "store")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    site = Site(str(tmp_path / "store"))
+    try:
+        owner.stdout.readline()
+        site._look()
+        assert site.overview.summary().runs[0].info.status == "running"
+        site._looked_at = -math.inf
+        while site._look():
+            # What it committed before.
+            site._looked_at = -math.inf
+        owner.kill()
+        owner.wait()
+        site._looked_at = -math.inf
+        assert site._look()
+        assert [alert.kind for alert in site.overview.summary().alerts] == ["interrupted"]
+        site._looked_at = -math.inf
+        assert not site._look()
+    finally:
+        owner.kill()
+        owner.communicate()
+        site._close()

@@ -140,14 +140,16 @@ class Site:
         """Looks at the store once; returns whether there is anything new to show."""
         before = self.state
         now = time.monotonic()
-        if now >= self._looked_at + _LOOK_S:
+        due = now >= self._looked_at + _LOOK_S
+        if due:
             self._looked_at = now
             self._stand()
         opened = self._opened
         if opened is None:
             return self.state != before
         try:
-            return opened.changed() or self.state != before
+            lost = due and opened.overview.has_lost_an_owner()
+            return opened.changed() or lost or self.state != before
         except HoldfastError as error:
             # Damaged, locked for long, or gone between two looks: the next look opens it anew.
             self._lose(State("unreadable", error.message, error.hint))

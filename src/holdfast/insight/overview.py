@@ -191,6 +191,22 @@ class Overview:
             tuple(worst_first(alerts)),
         )
 
+    def has_lost_an_owner(self) -> bool:
+        """Returns whether a run that was seen being trained is not trained any more.
+
+        Whoever is killed commits nothing, so that only looking tells.
+        """
+        with self._lock:
+            training = [name for name, seen in self._seen.items() if not seen.rests]
+        for name in training:
+            try:
+                if self._store[name].status != "running":
+                    return True
+            except NotFoundError:
+                # Deleted: that is a change that the store tells of itself.
+                continue
+        return False
+
     def _look(self, run: RunReader, key: object, took: RunUsage | None) -> _Seen:
         """Returns what there is to be said of a run; one that rests is not read again."""
         known = self._seen.get(run.name)
@@ -210,7 +226,9 @@ class Overview:
             _spark(course, info.metric),
         )
         alerts = tuple(alerts_of(run, info, course))
-        seen = self._seen[run.name] = _Seen(key, now + _REST_S, summary, alerts)
+        seen = _Seen(key, now + _REST_S, summary, alerts)
+        with self._lock:
+            self._seen[run.name] = seen
         return seen
 
     def _known_bests(self) -> dict[str, float]:

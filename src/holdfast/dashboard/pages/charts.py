@@ -19,10 +19,10 @@ from holdfast.readable import number
 
 Options = dict[str, Any]
 
-#: Points of a line in a chart: more than a screen has columns.
-POINTS: Final = 1000
+#: Points of a line in a chart: a lowest and a highest one for every three columns of a screen.
+POINTS: Final = 800
 #: Marks in a chart; beyond it only what is special is shown beside a choice of the rest.
-MARKS: Final = 400
+MARKS: Final = 250
 
 #: Colours that those who see red and green alike can tell apart (Okabe and Ito, 2008,
 #: "Color Universal Design"), without the yellow that white paper swallows.

@@ -108,7 +108,7 @@ class _Curve:
                 self._from = ui.number("From step", min=0, precision=0, on_change=self._typed)
                 self._to = ui.number("To step", min=0, precision=0, on_change=self._typed)
                 for field in (self._from, self._to):
-                    field.props("outlined dense debounce=400").style("max-width: 140px")
+                    field.props("outlined dense debounce=400").classes("hf-short")
                 whole = Tag("button", "Whole run", classes="hf-button", type="button")
                 whole.on("click", lambda: self._look_at(None, None))
                 self._note = Tag("span", classes="hf-faint")
