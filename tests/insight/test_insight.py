@@ -11,7 +11,7 @@ import pytest
 
 import holdfast
 from holdfast import ConfigError, NotFoundError, SaveError, keep, when
-from holdfast.insight import Course, Overview, marks_of
+from holdfast.insight import Course, Overview, marks_of, save_costs
 from tests.lifecycle.stores import train
 
 
@@ -207,3 +207,22 @@ def test_a_save_that_failed_is_an_alert_until_one_succeeds(store, monkeypatch):
         run.save(1).wait()
         assert Overview(store).summary().alerts == ()
     assert [(alert.severity, alert.kind) for alert in failed] == [("error", "failed-save")]
+
+
+# -- saves -------------------------------------------------------------------------------------
+
+
+def test_what_saves_cost_is_told_in_series_and_in_a_sentence(store):
+    with store.run("run", save=when.never(), keep=keep.latest(1)) as run:
+        run.attach(model={"w": np.zeros(1000)})
+        for step in (0, 5, 9):
+            run.save(step).wait()
+    course = Course(store["run"])
+    course.refresh()
+    costs = save_costs(course.times)
+    assert costs.stall_ms.steps.tolist() == costs.durable_ms.steps.tolist() == [0, 5, 9]
+    times = store["run"].times_since().rows
+    assert costs.stall_ms.values.tolist() == [1000 * one.stall_s for one in times]
+    assert costs.durable_ms.values.tolist() == [1000 * one.write_s for one in times]
+    assert "medians of 3" in costs.text
+    assert save_costs([]).text == ""

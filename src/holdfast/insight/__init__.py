@@ -13,6 +13,7 @@ from holdfast.insight.lineage import Chain, Lineage, Node, lineage_of
 from holdfast.insight.lines import Line, line_of
 from holdfast.insight.marks import Mark, MarkFate, marks_of
 from holdfast.insight.overview import Overview, RunSummary, StoreSummary
+from holdfast.insight.saves import SaveCosts, save_costs
 from holdfast.insight.space import Freed, Soundness, Space, freed_by, soundness_of, space_of
 from holdfast.insight.story import Story, story_of
 from holdfast.insight.watching import StoreWatch
@@ -34,6 +35,7 @@ __all__ = [
     "Overview",
     "RunDetail",
     "RunSummary",
+    "SaveCosts",
     "Series",
     "Soundness",
     "Space",
@@ -43,6 +45,7 @@ __all__ = [
     "line_of",
     "marks_of",
     "metrics_in_order",
+    "save_costs",
     "Story",
     "close_up",
     "compare",

@@ -16,6 +16,7 @@ from holdfast.dashboard.pages.frame import Frame, framed
 from holdfast.dashboard.pages.grid import CheckpointTable
 from holdfast.dashboard.pages.overview import show_alerts
 from holdfast.dashboard.pages.parts import Age, Tag, link, pairs, path_of_run
+from holdfast.dashboard.pages.saves import SaveCurves
 from holdfast.errors import NotFoundError
 from holdfast.insight import Alert, CloseUp, close_up
 from holdfast.model import RunInfo
@@ -56,6 +57,7 @@ class _Page:
             self._table = CheckpointTable(run, load=loading_line(showing.site.url, "ID"))
             self._why = Why(showing, run)
             self._log = DecisionLog()
+            self._saves = SaveCurves()
             self._setup = Tag("section", aria_label="How it was set up")
         # A click on a mark of a chart, or in the table.
         ui.on("open-checkpoint", lambda event: self._details.open(str(event.args)))
@@ -93,6 +95,7 @@ class _Page:
         else:
             await self._details.draw()
         self._log.draw(seen.decisions)
+        self._saves.draw(seen)
         self._draw_setup(seen.info)
 
     def _is_news(self, version: object) -> bool:
