@@ -158,5 +158,7 @@ def of_detail(detail: RunDetail) -> dict[str, Any]:
         "newest": [of_info(record.info) for record in detail.checkpoints],
         "decisions": [of_decision(decision) for decision in detail.decisions],
         "stored_nbytes": detail.usage.stored_nbytes,
+        "stall_ms": detail.costs.medians[0] if detail.costs.medians else None,
+        "durable_ms": detail.costs.medians[1] if detail.costs.medians else None,
         "alerts": [of_alert(alert) for alert in detail.alerts],
     }

@@ -110,6 +110,9 @@ def _facts(detail: RunDetail, *, now: float) -> Iterator[str]:
     if fates:
         yield fates
     yield f"{nbytes_text(detail.usage.stored_nbytes)} stored"
+    if detail.costs.medians is not None:
+        stall, durable = detail.costs.medians
+        yield f"saves hold up {stall:.1f} ms, durable {durable:.1f} ms later"
 
 
 def _checkpoints(detail: RunDetail, *, now: float) -> Grid:

@@ -12,6 +12,7 @@ from holdfast.errors import ConfigError, NotFoundError
 from holdfast.insight.alerts import Alert, alerts_of, worst_first
 from holdfast.insight.course import Course
 from holdfast.insight.marks import Mark, best_of, marks_of
+from holdfast.insight.saves import SaveCosts, save_costs
 from holdfast.model import CheckpointRecord, Decision, Mode, RunInfo, metric_mode
 from holdfast.reading import RunReader
 from holdfast.store import Store
@@ -67,6 +68,7 @@ class RunDetail:
         decisions: The newest decisions on saves and checkpoints, newest first.
         decided: How many decisions there are in all.
         usage: What it takes.
+        costs: How long its saves took.
         alerts: What needs attention, the worst first.
     """
 
@@ -81,6 +83,7 @@ class RunDetail:
     decisions: tuple[Decision, ...]
     decided: int
     usage: RunUsage
+    costs: SaveCosts
     alerts: tuple[Alert, ...]
 
     @property
@@ -153,6 +156,7 @@ def detail_of(
         decisions=tuple(newest if decisions is None else newest[:decisions]),
         decided=len(decided),
         usage=store.usage().of(course.name),
+        costs=save_costs(course.times),
         alerts=tuple(worst_first(list(alerts_of(run, info, course)))),
     )
 

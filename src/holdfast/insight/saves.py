@@ -26,11 +26,18 @@ class SaveCosts:
     durable_ms: Series
 
     @property
+    def medians(self) -> tuple[float, float] | None:
+        """The median of each, in milliseconds; None where nothing was saved."""
+        if not self.stall_ms.total:
+            return None
+        return float(np.median(self.stall_ms.values)), float(np.median(self.durable_ms.values))
+
+    @property
     def text(self) -> str:
         """All of it in one sentence, with medians; empty where nothing was saved."""
-        if not self.stall_ms.total:
+        if self.medians is None:
             return ""
-        stall, durable = (float(np.median(s.values)) for s in (self.stall_ms, self.durable_ms))
+        stall, durable = self.medians
         return (
             f"Training was held up for {stall:.1f} ms, and the checkpoint was durable "
             f"{durable:.1f} ms later (medians of {self.stall_ms.total:,})."

@@ -138,6 +138,7 @@ def headline(detail: RunDetail) -> Pairs:
             f"step {latest.step:,}, {reason_code(latest.reason)}" if latest else "none",
         ),
         ("Checkpoints", ", ".join(f"{n:,} {fate}" for fate, n in fates.items()) or "none"),
+        *((("Saves", detail.costs.text),) if detail.costs.text else ()),
     )
 
 
