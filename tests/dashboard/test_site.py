@@ -144,3 +144,32 @@ with holdfast.open(sys.argv[1]) as store, store.run("run") as run:
         owner.kill()
         owner.communicate()
         site._close()
+
+
+def test_a_medium_that_fails_while_it_is_watched_is_shown_and_found_again(tmp_path, monkeypatch):
+    make(tmp_path / "store")
+
+    def fail(self):
+        raise OSError(5, "Input/output error")
+
+    async def during(site):
+        with monkeypatch.context() as broken:
+            broken.setattr("holdfast.dashboard.site._Opened.changed", fail)
+            await until(site, lambda: site.state.standing == "unreadable")
+            assert "Input/output error" in site.state.text
+        await until(site, lambda: site.state.standing == "ok")
+
+    watching(Site(str(tmp_path / "store")), during)
+
+
+def test_following_that_ends_by_a_defect_is_no_secret(tmp_path, monkeypatch, caplog):
+    make(tmp_path / "store")
+
+    async def during(site):
+        monkeypatch.setattr("holdfast.dashboard.site._Opened.changed", lambda self: 1 / 0)
+        while "not followed any more" not in caplog.text:
+            await asyncio.sleep(site._interval_s)
+
+    with pytest.raises(ZeroDivisionError):
+        watching(Site(str(tmp_path / "store")), during)
+    assert "start again" in caplog.text

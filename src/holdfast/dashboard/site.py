@@ -114,6 +114,7 @@ class Site:
         """Watches the store for a block, and closes it at the end."""
         await asyncio.to_thread(self._look)
         watching = asyncio.create_task(self._watch(), name="watching the store")
+        watching.add_done_callback(_ended)
         try:
             yield self
         finally:
@@ -150,9 +151,9 @@ class Site:
         try:
             lost = due and opened.overview.has_lost_an_owner()
             return opened.changed() or lost or self.state != before
-        except HoldfastError as error:
+        except (HoldfastError, OSError) as error:
             # Damaged, locked for long, or gone between two looks: the next look opens it anew.
-            self._lose(State("unreadable", error.message, error.hint))
+            self._lose(_unreadable(error))
             return self.state != before
 
     def _stand(self) -> None:
@@ -173,9 +174,7 @@ class Site:
                 store.close()
                 raise
         except (HoldfastError, OSError) as error:
-            text = error.message if isinstance(error, HoldfastError) else str(error)
-            hint = error.hint if isinstance(error, HoldfastError) else ""
-            self.state = State("unreadable", text, hint or "`holdfast doctor` says more")
+            self.state = _unreadable(error)
         else:
             self.state = State("ok")
 
@@ -189,6 +188,18 @@ class Site:
 
     def _close(self) -> None:
         self._lose(State("missing", f"{self.url} was closed", ""))
+
+
+def _unreadable(error: HoldfastError | OSError) -> State:
+    text = error.message if isinstance(error, HoldfastError) else str(error)
+    hint = error.hint if isinstance(error, HoldfastError) else ""
+    return State("unreadable", text, hint or "`holdfast doctor` says more")
+
+
+def _ended(watching: asyncio.Task[None]) -> None:
+    """Says so where following ended by a defect: what is shown is of the past from then on."""
+    if not watching.cancelled() and (error := watching.exception()) is not None:
+        _log.critical("the store is not followed any more: start again", exc_info=error)
 
 
 class _Opened:
