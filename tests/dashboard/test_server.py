@@ -164,6 +164,19 @@ def test_it_ends_cleanly_with_streams_open(place, number):
                 assert event[0] == "state"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_twice_it_ends_at_once_and_without_a_word(place, number):
+    with dashboard(place) as server:
+        streams = [server.stream() for _ in range(2)]
+        for stream in streams:
+            assert stream.next()[0] == "state"
+        server.process.send_signal(number)
+        code, errors = server.end(number)
+        # The second may come when all is over.
+        assert code in (0, 128 + number)
+        assert errors == ""
+
+
 def test_it_connects_to_nobody(server, place):
     paths = [
         "/", "/login", "/api/v1/health", "/api/v1/runs", "/api/v1/usage", "/api/v1/openapi.json",
