@@ -177,6 +177,18 @@ def test_a_damaged_last_line_that_was_finished_is_damage(journal, path):
     assert len(journal.read().damage) == 1
 
 
+def test_an_empty_line_has_lost_nothing_and_excuses_nothing(journal, path):
+    journal.append(RECORDS[:1], durable=True)
+    with path.open("ab") as file:
+        file.write(b"\n")
+    journal.append(RECORDS[1:2], durable=True)
+    assert (kinds(journal.read()), journal.read().damage) == (["pin", "report"], ())
+    with path.open("ab") as file:
+        file.write(b"spoilt\n\n")
+    journal.append([{"t": "torn", "nbytes": len("spoilt")}], durable=True)
+    assert len(journal.read().damage) == 1
+
+
 def test_a_torn_line_that_counts_other_bytes_excuses_nothing(path, journal):
     path.write_bytes(b"x" * 7 + b"\n" + encode_line({"t": "torn", "nbytes": 8}))
     assert len(journal.read().damage) == 1
@@ -215,7 +227,8 @@ def test_any_bytes_are_records_damage_or_a_torn_tail(data):
     reading = parse(data, path="x")
     assert reading.records == ()
     assert reading.nbytes + reading.torn_nbytes == len(data)
-    assert len(reading.damage) == data.count(b"\n")
+    # Each line that has anything in it; the last part is the tail.
+    assert len(reading.damage) == sum(bool(line) for line in data.split(b"\n")[:-1])
 
 
 @pytest.mark.parametrize("value", [[], "x", 5, None, {}, {"t": 5}, {"x": 1}])

@@ -139,3 +139,25 @@ def test_a_pin_whose_line_is_damaged_outlives_the_doctor_without_a_mirror(tmp_pa
     with holdfast.open(tmp_path / "alone") as store:
         store.reindex()
         assert store.get(saved[0].id).pinned
+
+
+def test_a_last_line_feed_that_became_another_byte_is_healed_whatever_was_appended_since(
+    store, root
+):
+    train(store, "a", [3, 2])
+    store.mirror()
+    path = journal_of(store.path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"\x0b")
+    # Who appends takes the line for torn, ends it once more, and says so.
+    store.latest("a").tag("prod")
+    assert store.verify().journals
+    with holdfast.open(store.path, mirrors=[root]) as again:
+        assert again.repair(apply=True).ok
+        assert again.verify().ok
+        assert again.latest("a").tags == ("prod",)
+        again.mirror()
+    assert path.read_bytes().startswith(whole)
+    with holdfast.open(root) as second:
+        assert second.verify().ok
+        assert second.latest("a").tags == ("prod",)

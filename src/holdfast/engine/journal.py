@@ -202,7 +202,9 @@ def _parse(pieces: Iterator[bytes], *, path: str, start: int) -> Reading:
         else:
             if suspect:
                 damage.append(_describe(path, *suspect))
-            suspect = (where, line)
+            # An empty line has lost nothing: one is left where a line feed was mended that a later
+            # append had taken for torn and had ended once more.
+            suspect = (where, line) if line else None
         where += len(line) + 1
     if suspect:
         damage.append(_describe(path, *suspect))
