@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.engine import manifest as manifests
-from holdfast.engine.manifest import IndexFile, Manifest, StoredItem, StoredShard, decode, encode
+from holdfast.engine.manifest import (
+    MAX_NBYTES,
+    IndexFile,
+    Manifest,
+    StoredItem,
+    StoredShard,
+    decode,
+    encode,
+)
 from holdfast.engine.sealed import seal, unseal
 from holdfast.errors import FormatError, IntegrityError
 from holdfast.model import KINDS
@@ -194,6 +202,9 @@ BROKEN_ITEMS = {
     "shards that are text": {"shards": "abc"},
     "an index that is zero": {"index": 0},
     "an index that is empty": {"index": {}},
+    "an index beyond any reader": {
+        "index": {"file": "a.safetensors.index.json", "nbytes": MAX_NBYTES + 1, "blake3": "a" * 64}
+    },
     "finite as a number": {"finite": 1},
     "parameters as text": {"parameters": "yes"},
 }
@@ -203,6 +214,11 @@ BROKEN_ITEMS = {
 def test_an_intact_manifest_that_breaks_a_rule_is_a_format_error(members):
     with pytest.raises(FormatError):
         read(changed(**members))
+
+
+def test_the_item_that_they_are_made_of_is_fine():
+    index = {"file": "a.safetensors.index.json", "nbytes": MAX_NBYTES, "blake3": "a" * 64}
+    assert read(with_item(index=index)).items
 
 
 @pytest.mark.parametrize("members", BROKEN_ITEMS.values(), ids=BROKEN_ITEMS.keys())

@@ -162,6 +162,7 @@ BROKEN = {
     "digests no JSON": members(__metadata__=metadata(blake3="{")),
     "a tensor without digest": members(__metadata__=metadata(blake3="{}")),
     "a digest that is none": members(__metadata__=metadata(blake3='{"w":[1]}')),
+    "a digest that is cut": members(__metadata__=metadata(blake3=json.dumps({"w": DIGEST[:-1]}))),
     "a digest too many": members(
         __metadata__=metadata(blake3=json.dumps({"w": DIGEST, "v": DIGEST}))
     ),

@@ -243,3 +243,13 @@ def test_training_goes_on_from_the_mirror_alone(place, second):
     with holdfast.open(second) as store:
         assert resumed(store) == (3, 2.0)
         assert np.isfinite(store.latest("run").load("model")["w"]).all()
+
+
+def test_a_save_under_way_is_nothing_that_a_mirror_is_behind_with(store, second):
+    with manual(store) as run:
+        run.save(0).wait()
+        run.wait()
+        run._session.saver.mirrors.wait()
+        # A folder without a manifest: it is no checkpoint yet, or none any more.
+        (store.path / "runs" / "run" / "run_20260101_000000").mkdir()
+        assert run.stats()["mirrors"][0]["behind"] == 0
