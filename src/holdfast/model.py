@@ -220,7 +220,8 @@ def flatten_metrics(metrics: Mapping[str, object] | None, prefix: str = "") -> d
     Anything with ``item()`` (numpy scalars, one-element tensors) is taken at its value.
 
     Raises:
-        MetricError: A value is not one number, or two spellings of a name collide.
+        MetricError: A value is not one number, two spellings of a name collide, or a name is no
+            text that can be stored.
     """
     flat: dict[str, float] = {}
     for key, value in (metrics or {}).items():
@@ -228,7 +229,7 @@ def flatten_metrics(metrics: Mapping[str, object] | None, prefix: str = "") -> d
         if isinstance(value, Mapping):
             nested = flatten_metrics(value, prefix=f"{name}/")
         else:
-            nested = {name: _number(name, value)}
+            nested = {_storable(name): _number(name, value)}
         for inner, number in nested.items():
             if inner in flat:
                 raise MetricError(
@@ -237,6 +238,18 @@ def flatten_metrics(metrics: Mapping[str, object] | None, prefix: str = "") -> d
                 )
             flat[inner] = number
     return flat
+
+
+def _storable(name: str) -> str:
+    if not name.isascii():
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise MetricError(
+                f"the metric {name!r:.100} has half a character in its name",
+                hint="a lone surrogate cannot be stored: decode the name without surrogateescape",
+            ) from error
+    return name
 
 
 def _nested(metrics: Mapping[str, object]) -> bool:

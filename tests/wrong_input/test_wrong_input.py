@@ -117,7 +117,7 @@ def test_a_step_that_is_none_is_refused(store, step):
 
 @pytest.mark.parametrize(
     "metrics", [{"loss": "low"}, {"loss": [1, 2]}, {"loss": np.zeros(3)}, {"a": {"b": None}},
-                {"eval/loss": 1, "eval": {"loss": 2}}]
+                {"eval/loss": 1, "eval": {"loss": 2}}, {"los\udce9": 1.0}, {"a": {"\ud800": 1.0}}]
 )  # fmt: skip
 def test_a_metric_that_is_no_number_is_refused(store, metrics):
     with store.run("digits", save=when.always()) as run:
