@@ -86,7 +86,8 @@ def test_a_scratch_folder_of_a_killed_proof_is_removed(ask, tmp_path, short):
     assert sorted(tmp_path.iterdir()) == sorted([mine, theirs])
 
 
-def test_ctrl_c_ends_the_sweep_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_end_it_ends_the_sweep_and_leaves_nothing(tmp_path, number):
     process = subprocess.Popen(
         [sys.executable, "-m", "holdfast", "certify", str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -95,9 +96,9 @@ def test_ctrl_c_ends_the_sweep_and_leaves_nothing(tmp_path):
     while not list(tmp_path.glob("*/store/holdfast.json")):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert list(tmp_path.iterdir()) == []
 
 

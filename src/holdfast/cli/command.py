@@ -5,13 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -32,6 +35,7 @@ _PANEL = "Global options"
 #: What a shell reports for a process that Ctrl-C, or a reader that went away, has ended: 128 and
 #: the number of the signal (POSIX.1-2017, XCU 2.8.2).
 _INTERRUPTED = 130
+_TERMINATED = 143
 _PIPE_CLOSED = 141
 
 StoreOption = Annotated[
@@ -199,7 +203,7 @@ def guarded(settings: Settings, work: Callable[[Session], None]) -> int:
     """
     session = Session(settings)
     try:
-        with _log_on_stderr(settings):
+        with _log_on_stderr(settings), _ended_by_sigterm():
             work(session)
             sys.stdout.flush()
     except HoldfastError as error:
@@ -213,6 +217,24 @@ def guarded(settings: Settings, work: Callable[[Session], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _PIPE_CLOSED
     return 0
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM leave a command in good order: what it has for the time being is removed."""
+    if threading.current_thread() is not threading.main_thread():
+        # Only there may a handler be set; a test may run commands elsewhere.
+        yield
+        return
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(_TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _report(session: Session, error: HoldfastError) -> None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from types import FrameType
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,8 +17,6 @@ if TYPE_CHECKING:
     from holdfast.cli.views import View
 
 _PANEL = "Look"
-#: What a shell reports for a process that SIGTERM ended: 128 and its number.
-_TERMINATED = 143
 
 
 def register(app: typer.Typer) -> None:
@@ -60,7 +55,7 @@ def _watch(
         from holdfast.cli.views import RunView, StoreView
 
         view: View = StoreView(session.where()) if run is None else RunView(session.where(), run)
-        with closing(view.watch), _ended_by_sigterm():
+        with closing(view.watch):
             view.watch.first()
             if once:
                 _show_once(session, view)
@@ -110,17 +105,3 @@ def _follow(session: Session, view: View, *, every: float) -> None:
                 shown = (frame, size)
             pause.wait(every)
             view.watch.look()
-
-
-@contextmanager
-def _ended_by_sigterm() -> Iterator[None]:
-    """Lets SIGTERM leave the block in good order: the terminal gets its cursor back."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(_TERMINATED)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
