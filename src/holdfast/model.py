@@ -241,14 +241,11 @@ def flatten_metrics(metrics: Mapping[str, object] | None, prefix: str = "") -> d
 
 
 def _storable(name: str) -> str:
-    if not name.isascii():
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise MetricError(
-                f"the metric {name!r:.100} has half a character in its name",
-                hint="a lone surrogate cannot be stored: decode the name without surrogateescape",
-            ) from error
+    if not name.isascii() and name.encode(errors="replace").decode() != name:
+        raise MetricError(
+            f"the metric {name!r:.100} has half a character in its name",
+            hint="a lone surrogate cannot be stored: decode the name without surrogateescape",
+        )
     return name
 
 
