@@ -123,7 +123,6 @@ def next_commands(store: holdfast.Store, run: str, *, folder: str) -> list[str]:
             f"history {run} val_loss",
             f"diff {first} {last}",
             f"verify {run}",
-            "dashboard --open",
         )
     ]
 

@@ -201,9 +201,11 @@ def test_another_metric_is_shown_when_it_is_chosen_whatever_it_is_called(browser
         page.wait_for_selector("canvas")
         page.get_by_label("Metrics that are shown").click()
         page.locator(".q-menu .q-item", has_text=HOSTILE_METRIC).click()
-        page.wait_for_function("document.querySelectorAll('.nicegui-echart').length === 1")
+        page.wait_for_function(
+            "document.querySelectorAll('section[aria-label=Metrics] .nicegui-echart').length === 1"
+        )
         page.keyboard.press("Escape")
-        box = page.locator(".nicegui-echart").bounding_box()
+        box = page.locator("section[aria-label=Metrics] .nicegui-echart").bounding_box()
         # A tooltip, drawn on the canvas.
         page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         page.evaluate("new Promise(requestAnimationFrame)")
